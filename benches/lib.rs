@@ -1,0 +1,1 @@
+//! Criterion benches of dsv3; see the files beside this one.

@@ -1,0 +1,1 @@
+//! The operations that DeepSeek-V3 needs and Burn lacks, once per backend

@@ -1,0 +1,1 @@
+//! Logits to a token: temperature, top-k, top-p, penalties, seeds, log-probabilities
