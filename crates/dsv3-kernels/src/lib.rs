@@ -1,1 +1,49 @@
-//! The operations that DeepSeek-V3 needs and Burn lacks, once per backend
+//! The operations that DeepSeek-V3's graph needs and Burn lacks, once per backend.
+//!
+//! For whoever builds the graph, or part of one: linear layers that read bf16 and block-fp8
+//! weights where they lie, routed experts, the router, latent attention over a paged cache,
+//! rotary embedding, RMSNorm. Each has a default body in stock Burn operations ([`Dsv3Ops`]):
+//! it runs on every backend, differentiates, and is the oracle for the kernels.
+//!
+//! This crate deliberately knows nothing of checkpoints, configuration or the order of layers.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use dsv3_kernels::{Activations, Weight, packed_linear};
+//!
+//! let device = Device::flex();
+//! // e4m3 for 1.0 is 0x38; one block scale of 0.5 for the whole 2 × 4 matrix.
+//! let weight = Weight::fp8_block(vec![0x38; 8].into(), vec![0.5], [128, 128], [2, 4], &device)?;
+//! let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0]], &device); // [1, 4]
+//! let y = packed_linear(x, &weight, Activations::Full); // [1, 2]
+//! assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [5.0, 5.0]);
+//! # Ok::<(), dsv3_kernels::KernelsError>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod autodiff;
+#[cfg(feature = "cube")]
+mod cube;
+mod device;
+mod error;
+mod flex;
+mod functions;
+mod ops;
+mod oracle;
+mod packed;
+pub mod reference;
+mod spec;
+mod stock;
+mod weight;
+
+pub use device::{DeviceError, DeviceSpec};
+pub use error::KernelsError;
+pub use functions::{
+    append_latent, mla_attention, packed_experts, packed_linear, quantize_activations, rms_norm,
+    rope, route,
+};
+pub use ops::Dsv3Ops;
+pub use packed::{Activations, Expert, Experts, HalfFormat, Packed, Routed};
+pub use spec::{MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans};
+pub use weight::{ExpertWeights, Weight};

@@ -1,0 +1,103 @@
+//! The operations over Burn's `Tensor`, for code that has no backend parameter.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Int, Tensor};
+
+use crate::ops::Dsv3Ops;
+use crate::packed::{Activations, Experts};
+use crate::spec::{MlaSpec, RouteSpec, Spans};
+use crate::weight::{ExpertWeights, Weight};
+
+/// `x · Wᵀ`; see [`Dsv3Ops::packed_linear`]. `x [T, in]` → `[T, out]`.
+pub fn packed_linear(x: Tensor<2>, weight: &Weight, activations: Activations) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_linear(
+        x.into_dispatch(),
+        weight.packed(),
+        activations,
+    ))
+}
+
+/// The routed experts; see [`Dsv3Ops::packed_experts`].
+/// `x [T, hidden]`, `ids`, `weights` `[T, k]` → `[T, hidden]`.
+pub fn packed_experts(
+    x: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    experts: &[ExpertWeights],
+    activations: Activations,
+) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_experts(
+        x.into_dispatch(),
+        ids.into_dispatch(),
+        weights.into_dispatch(),
+        Experts(experts.iter().map(ExpertWeights::packed).collect()),
+        activations,
+    ))
+}
+
+/// The router's choice; see [`Dsv3Ops::route`].
+/// `logits [T, experts]`, `bias [experts]` → ids and weights `[T, k]`.
+pub fn route(logits: Tensor<2>, bias: Tensor<1>, spec: RouteSpec) -> (Tensor<2, Int>, Tensor<2>) {
+    let routed = <Dispatch as Dsv3Ops>::route(logits.into_dispatch(), bias.into_dispatch(), spec);
+    (
+        Tensor::from_dispatch(routed.ids),
+        Tensor::from_dispatch(routed.weights),
+    )
+}
+
+/// RMSNorm; see [`Dsv3Ops::rms_norm`]. `x [T, n]`, `weight [n]` → `[T, n]`.
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::rms_norm(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        eps,
+    ))
+}
+
+/// Rotary embedding; see [`Dsv3Ops::rope`].
+/// `x [T, heads, rope]`, `cos`, `sin` `[T, rope / 2]` → `[T, heads, rope]`.
+pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::rope(
+        x.into_dispatch(),
+        cos.into_dispatch(),
+        sin.into_dispatch(),
+    ))
+}
+
+/// Write latent rows; see [`Dsv3Ops::append_latent`]. Hand the cache over by value: it is then
+/// written in place.
+/// `cache [blocks, block_size, latent + rope]`, `rows [T, latent + rope]` → the cache.
+pub fn append_latent(cache: Tensor<3>, rows: Tensor<2>, slots: Vec<u32>) -> Tensor<3> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::append_latent(
+        cache.into_dispatch(),
+        rows.into_dispatch(),
+        slots,
+    ))
+}
+
+/// Latent attention; see [`Dsv3Ops::mla_attention`].
+/// `query [T, heads, nope + rope]`, `cache [blocks, block_size, latent + rope]` →
+/// `[T, heads · value]`.
+pub fn mla_attention(
+    query: Tensor<3>,
+    cache: Tensor<3>,
+    kv_b: &Weight,
+    spec: MlaSpec,
+    spans: Spans,
+) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::mla_attention(
+        query.into_dispatch(),
+        cache.into_dispatch(),
+        kv_b.packed(),
+        spec,
+        spans,
+    ))
+}
+
+/// Activations through e4m3 and back; see [`Dsv3Ops::quantize_activations`]. `x [T, n]`.
+pub fn quantize_activations(x: Tensor<2>, ue8m0: bool) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::quantize_activations(
+        x.into_dispatch(),
+        ue8m0,
+    ))
+}

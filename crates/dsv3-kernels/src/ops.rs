@@ -1,0 +1,93 @@
+//! The contract between the graph and every backend.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, backend_extension};
+
+use crate::oracle;
+use crate::packed::{Activations, Experts, Packed, Routed};
+use crate::spec::{MlaSpec, RouteSpec, Spans};
+
+/// The operations of DeepSeek-V3 that Burn lacks.
+///
+/// Every default body is written in stock Burn operations: it runs on any backend, it
+/// differentiates through Burn's autodiff, and it is the oracle against which a backend's own
+/// kernel is tested. Activations are f32 or bf16 and keep their dtype; what must be exact
+/// (statistics, softmax, routing) is computed in f32.
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
+pub trait Dsv3Ops: Backend {
+    /// `y = x · dequant(w)ᵀ`; `x [T, in]`, `w [out, in]` → `[T, out]`.
+    fn packed_linear(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: Packed<Self>,
+        activations: Activations,
+    ) -> FloatTensor<Self> {
+        oracle::packed_linear::<Self>(x, &weight, activations)
+    }
+
+    /// `y_t = Σ_j weights[t, j] · down(silu(gate(x_t)) · up(x_t))` over the experts `ids[t, j]`;
+    /// `x [T, hidden]`, `ids [T, k]`, `weights [T, k]` f32 → `[T, hidden]`.
+    ///
+    /// An expert that no token chose is neither computed nor read.
+    fn packed_experts(
+        x: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        #[extension_type] experts: Experts<Self>,
+        activations: Activations,
+    ) -> FloatTensor<Self> {
+        oracle::packed_experts::<Self>(x, ids, weights, &experts, activations, &|x, w, a| {
+            oracle::packed_linear::<Self>(x, w, a)
+        })
+    }
+
+    /// Router logits `[T, experts]` f32 and correction bias `[experts]` f32 to the experts chosen
+    /// and their weights. Ties go to the lower expert id; masked groups count as −∞.
+    fn route(logits: FloatTensor<Self>, bias: FloatTensor<Self>, spec: RouteSpec) -> Routed<Self> {
+        oracle::route::<Self>(logits, bias, spec)
+    }
+
+    /// `x / sqrt(mean(x²) + eps) · weight` over the last dimension, in f32, rounded once;
+    /// `x [T, n]`, `weight [n]` → `[T, n]`.
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        oracle::rms_norm::<Self>(x, weight, eps)
+    }
+
+    /// Rotate the interleaved pairs `(x[2i], x[2i+1])`;
+    /// `x [T, heads, rope]`, `cos`, `sin` `[T, rope / 2]` f32 → `[T, heads, rope]`.
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        oracle::rope::<Self>(x, cos, sin)
+    }
+
+    /// Write `rows [T, latent + rope]` into the cache `[blocks, block_size, latent + rope]` at
+    /// `slots` (block id × block size + offset), one for each row. In place where the cache is
+    /// not shared.
+    fn append_latent(
+        cache: FloatTensor<Self>,
+        rows: FloatTensor<Self>,
+        slots: Vec<u32>,
+    ) -> FloatTensor<Self> {
+        oracle::append_latent::<Self>(cache, rows, &slots)
+    }
+
+    /// Causal attention of queries against the paged latent;
+    /// `query [T, heads, nope + rope]`, `cache [blocks, block_size, latent + rope]`,
+    /// `kv_b [heads · (nope + value), latent]` → `[T, heads · value]`.
+    fn mla_attention(
+        query: FloatTensor<Self>,
+        cache: FloatTensor<Self>,
+        #[extension_type] kv_b: Packed<Self>,
+        spec: MlaSpec,
+        spans: Spans,
+    ) -> FloatTensor<Self> {
+        oracle::mla_attention::<Self>(query, cache, &kv_b, spec, &spans)
+    }
+
+    /// Round `x [T, n]` to e4m3 in groups of 128 along `n` and back (the activation half of W8A8).
+    fn quantize_activations(x: FloatTensor<Self>, ue8m0: bool) -> FloatTensor<Self> {
+        oracle::quantize_activations::<Self>(x, ue8m0)
+    }
+}

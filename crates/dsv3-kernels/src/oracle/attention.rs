@@ -1,0 +1,144 @@
+//! Multi-head latent attention, both forms, one sequence at a time, all scores at once.
+
+use burn::backend::Backend;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::FloatDType;
+
+use super::dequantize;
+use crate::packed::Packed;
+use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
+use crate::stock::{Float, Ints};
+
+/// Added to the score of a position that a query may not see; `exp` of it is exactly 0.
+const HIDDEN: f32 = -1e30;
+
+/// One sequence's operands.
+struct Operands<B: Backend> {
+    /// `[heads, n, nope]`
+    q_nope: Float<B>,
+    /// `[heads · n, rope]`
+    q_pe: Float<B>,
+    /// `[S, latent]`
+    latent: Float<B>,
+    /// `[S, rope]`
+    k_pe: Float<B>,
+    /// `[1, n, S]`: 0 or [`HIDDEN`].
+    mask: Float<B>,
+}
+
+impl<B: Backend> Operands<B> {
+    fn new(
+        query: &Float<B>,
+        cache: &Float<B>,
+        block_size: usize,
+        spec: &MlaSpec,
+        span: &SequenceSpan,
+    ) -> Self {
+        let device = query.device();
+        let (n, s) = (span.rows.len(), span.context);
+        let slots = span.slots(block_size).map(|s| s as i32).collect();
+        let cached = cache
+            .clone()
+            .select(0, Ints::from_vec(slots, &device))
+            .cast(FloatDType::F32); // [S, latent + rope]
+        let q = query
+            .clone()
+            .narrow(0, span.rows.start, n)
+            .cast(FloatDType::F32)
+            .swap(0, 1); // [heads, n, nope + rope]
+        let mask = (0..n * s).map(|i| match i % s < span.visible(i / s) {
+            true => 0.0,
+            false => HIDDEN,
+        });
+        Operands {
+            q_nope: q.clone().narrow(2, 0, spec.nope),
+            q_pe: q
+                .narrow(2, spec.nope, spec.rope)
+                .reshape(&[spec.heads * n, spec.rope]),
+            latent: cached.clone().narrow(1, 0, spec.latent),
+            k_pe: cached.narrow(1, spec.latent, spec.rope),
+            mask: Float::from_vec(mask.collect(), &[1, n, s], &device),
+        }
+    }
+
+    /// Softmax of `scores [heads, n, S]` plus the positional part, scaled and masked.
+    fn probabilities(&self, scores: Float<B>, spec: &MlaSpec) -> Float<B> {
+        let (n, s) = (self.mask.dim(1), self.mask.dim(2));
+        let positional = self
+            .q_pe
+            .clone()
+            .matmul(self.k_pe.clone().swap(0, 1))
+            .reshape(&[spec.heads, n, s]);
+        scores
+            .add(positional)
+            .scale(spec.softmax_scale)
+            .add(self.mask.clone())
+            .softmax(2)
+    }
+
+    /// Keys and values of every head expanded: → `[heads, n, value]`.
+    fn naive(&self, kv_b: &Float<B>, spec: &MlaSpec) -> Float<B> {
+        let s = self.latent.dim(0);
+        let width = spec.nope + spec.value;
+        let flat = kv_b.clone().reshape(&[spec.heads * width, spec.latent]);
+        let kv = self
+            .latent
+            .clone()
+            .matmul(flat.swap(0, 1)) // [S, heads · (nope + value)]
+            .reshape(&[s, spec.heads, width])
+            .swap(0, 1); // [heads, S, nope + value]
+        let keys = kv.clone().narrow(2, 0, spec.nope); // [heads, S, nope]
+        let values = kv.narrow(2, spec.nope, spec.value); // [heads, S, value]
+        let scores = self.q_nope.clone().matmul(keys.swap(1, 2)); // [heads, n, S]
+        self.probabilities(scores, spec).matmul(values)
+    }
+
+    /// Queries moved into the latent space, the sum of latents moved back:
+    /// → `[heads, n, value]`.
+    fn absorbed(&self, kv_b: &Float<B>, spec: &MlaSpec) -> Float<B> {
+        let (n, s) = (self.mask.dim(1), self.mask.dim(2));
+        let w_uk = kv_b.clone().narrow(1, 0, spec.nope); // [heads, nope, latent]
+        let w_uv = kv_b.clone().narrow(1, spec.nope, spec.value); // [heads, value, latent]
+        let rows = spec.heads * n;
+        let query = self
+            .q_nope
+            .clone()
+            .matmul(w_uk)
+            .reshape(&[rows, spec.latent]); // [heads · n, latent]
+        let scores = query
+            .matmul(self.latent.clone().swap(0, 1))
+            .reshape(&[spec.heads, n, s]); // [heads, n, S]
+        let sums = self
+            .probabilities(scores, spec)
+            .reshape(&[rows, s])
+            .matmul(self.latent.clone())
+            .reshape(&[spec.heads, n, spec.latent]); // [heads, n, latent]
+        sums.matmul(w_uv.swap(1, 2))
+    }
+}
+
+/// `query [T, heads, nope + rope]`, `cache [blocks, size, latent + rope]` → `[T, heads · value]`.
+pub(crate) fn mla_attention<B: Backend>(
+    query: FloatTensor<B>,
+    cache: FloatTensor<B>,
+    kv_b: &Packed<B>,
+    spec: MlaSpec,
+    spans: &[SequenceSpan],
+) -> FloatTensor<B> {
+    let query = Float::<B>(query);
+    let dtype = query.dtype();
+    let cache = Float::<B>(cache);
+    let [blocks, block_size, width] = [cache.dim(0), cache.dim(1), cache.dim(2)];
+    let cache = cache.reshape(&[blocks * block_size, width]); // [slots, latent + rope]
+    let kv_b = dequantize(kv_b).reshape(&[spec.heads, spec.nope + spec.value, spec.latent]);
+    let parts = spans.iter().filter(|s| !s.rows.is_empty()).map(|span| {
+        let operands = Operands::new(&query, &cache, block_size, &spec, span);
+        let out = match span.form {
+            MlaForm::Naive => operands.naive(&kv_b, &spec),
+            MlaForm::Absorbed => operands.absorbed(&kv_b, &spec),
+        }; // [heads, n, value]
+        out.swap(0, 1)
+            .reshape(&[span.rows.len(), spec.heads * spec.value]) // [n, heads · value]
+    });
+    Float::<B>::cat(parts.collect(), 0).cast(dtype).0
+}

@@ -1,0 +1,21 @@
+//! The operations in stock Burn, one formula a file: the specification of every kernel.
+
+mod activations;
+mod attention;
+mod dequantize;
+mod experts;
+mod latent;
+mod linear;
+mod norm;
+mod rope;
+mod route;
+
+pub(crate) use activations::quantize_activations;
+pub(crate) use attention::mla_attention;
+pub(crate) use dequantize::dequantize;
+pub(crate) use experts::packed_experts;
+pub(crate) use latent::append_latent;
+pub(crate) use linear::packed_linear;
+pub(crate) use norm::rms_norm;
+pub(crate) use rope::rope;
+pub(crate) use route::route;

@@ -1,0 +1,104 @@
+//! The oracles, on any device: the same operations as the crate's root, always in stock Burn.
+//!
+//! Slow on purpose. A kernel is right when it agrees with these.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Int, Tensor};
+
+use crate::oracle;
+use crate::packed::{Activations, Experts};
+use crate::spec::{MlaSpec, RouteSpec, SequenceSpan};
+use crate::weight::{ExpertWeights, Weight};
+
+/// The weight as floats `[out, in]`.
+pub fn dequantize(weight: &Weight) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::dequantize(&weight.packed()).0)
+}
+
+/// See [`packed_linear`](crate::packed_linear).
+pub fn packed_linear(x: Tensor<2>, weight: &Weight, activations: Activations) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::packed_linear::<Dispatch>(
+        x.into_dispatch(),
+        &weight.packed(),
+        activations,
+    ))
+}
+
+/// See [`packed_experts`](crate::packed_experts).
+pub fn packed_experts(
+    x: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    experts: &[ExpertWeights],
+    activations: Activations,
+) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::packed_experts::<Dispatch>(
+        x.into_dispatch(),
+        ids.into_dispatch(),
+        weights.into_dispatch(),
+        &Experts(experts.iter().map(ExpertWeights::packed).collect()),
+        activations,
+        &|x, w, a| oracle::packed_linear::<Dispatch>(x, w, a),
+    ))
+}
+
+/// See [`route`](crate::route).
+pub fn route(logits: Tensor<2>, bias: Tensor<1>, spec: RouteSpec) -> (Tensor<2, Int>, Tensor<2>) {
+    let routed = oracle::route::<Dispatch>(logits.into_dispatch(), bias.into_dispatch(), spec);
+    (
+        Tensor::from_dispatch(routed.ids),
+        Tensor::from_dispatch(routed.weights),
+    )
+}
+
+/// See [`rms_norm`](crate::rms_norm).
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::rms_norm::<Dispatch>(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        eps,
+    ))
+}
+
+/// See [`rope`](crate::rope).
+pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
+    Tensor::from_dispatch(oracle::rope::<Dispatch>(
+        x.into_dispatch(),
+        cos.into_dispatch(),
+        sin.into_dispatch(),
+    ))
+}
+
+/// See [`append_latent`](crate::append_latent).
+pub fn append_latent(cache: Tensor<3>, rows: Tensor<2>, slots: &[u32]) -> Tensor<3> {
+    Tensor::from_dispatch(oracle::append_latent::<Dispatch>(
+        cache.into_dispatch(),
+        rows.into_dispatch(),
+        slots,
+    ))
+}
+
+/// See [`mla_attention`](crate::mla_attention).
+pub fn mla_attention(
+    query: Tensor<3>,
+    cache: Tensor<3>,
+    kv_b: &Weight,
+    spec: MlaSpec,
+    spans: &[SequenceSpan],
+) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::mla_attention::<Dispatch>(
+        query.into_dispatch(),
+        cache.into_dispatch(),
+        &kv_b.packed(),
+        spec,
+        spans,
+    ))
+}
+
+/// See [`quantize_activations`](crate::quantize_activations).
+pub fn quantize_activations(x: Tensor<2>, ue8m0: bool) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::quantize_activations::<Dispatch>(
+        x.into_dispatch(),
+        ue8m0,
+    ))
+}

@@ -1,0 +1,212 @@
+//! The weight of a linear layer, as modules hold it.
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, TensorData};
+
+use crate::error::KernelsError;
+use crate::packed::{Expert, HalfFormat, Packed};
+
+/// A linear layer's matrix `[out, in]`: plain, so that training can move it, or packed as the
+/// checkpoint has it. Modules never ask which.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use dsv3_kernels::{Activations, HalfFormat, Weight};
+///
+/// // Two rows of three bfloat16 ones, as bytes.
+/// let bytes = bytes::Bytes::from([0x80, 0x3f].repeat(6));
+/// let device = Device::flex();
+/// let weight = Weight::half(bytes, HalfFormat::Bf16, [2, 3], &device)?;
+/// let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0]], &device); // [1, 3]
+/// let y = dsv3_kernels::packed_linear(x, &weight, Activations::Full); // [1, 2]
+/// assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [6.0, 6.0]);
+/// # Ok::<(), dsv3_kernels::KernelsError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Weight(Repr);
+
+#[derive(Clone, Debug)]
+enum Repr {
+    Plain(Tensor<2>),
+    Half {
+        data: Tensor<2, Int>,
+        format: HalfFormat,
+        shape: [usize; 2],
+    },
+    Fp8Block {
+        data: Tensor<2, Int>,
+        scale: Tensor<2>,
+        block: [usize; 2],
+        shape: [usize; 2],
+    },
+}
+
+/// Whether `device` runs on the CPU, where a weight may stay a view of a mapped file.
+fn is_cpu(device: &Device) -> bool {
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Flex(_)
+    )
+}
+
+fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), KernelsError> {
+    match expected == found {
+        true => Ok(()),
+        false => Err(KernelsError::Length {
+            what,
+            expected,
+            found,
+        }),
+    }
+}
+
+/// Rows of `row_bytes` bytes as an integer tensor: bytes on the CPU, words elsewhere.
+fn integers(bytes: bytes::Bytes, rows: usize, row_bytes: usize, device: &Device) -> Tensor<2, Int> {
+    if is_cpu(device) {
+        let bytes = Bytes::from_shared(bytes, AllocationProperty::File);
+        let data = TensorData::from_bytes(bytes, [rows, row_bytes], DType::U8);
+        return Tensor::from_data(data, (device, DType::U8));
+    }
+    let words = row_bytes.div_ceil(4);
+    let mut values = Vec::with_capacity(rows * words);
+    for row in bytes.chunks_exact(row_bytes.max(1)) {
+        values.extend(row.chunks(4).map(|b| {
+            b.iter()
+                .enumerate()
+                .fold(0u32, |word, (i, b)| word | u32::from(*b) << (8 * i))
+        }));
+    }
+    Tensor::from_data(TensorData::new(values, [rows, words]), (device, DType::U32))
+}
+
+impl Weight {
+    /// A float tensor `[out, in]`.
+    pub fn plain(weight: Tensor<2>) -> Self {
+        Weight(Repr::Plain(weight))
+    }
+
+    /// 16-bit floats, little-endian, row-major.
+    ///
+    /// # Errors
+    /// When `bytes` is not exactly `out · in · 2` long.
+    pub fn half(
+        bytes: bytes::Bytes,
+        format: HalfFormat,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Self, KernelsError> {
+        check_len("a 16-bit weight", shape[0] * shape[1] * 2, bytes.len())?;
+        Ok(Weight(Repr::Half {
+            data: integers(bytes, shape[0], shape[1] * 2, device),
+            format,
+            shape,
+        }))
+    }
+
+    /// e4m3 bytes, row-major, with one f32 scale a block of `block[0]` rows and `block[1]`
+    /// columns (`weight_block_size`); the last block of a row or column may be partial.
+    ///
+    /// # Errors
+    /// When `bytes` is not `out · in` long, or `scale` not one a block.
+    pub fn fp8_block(
+        bytes: bytes::Bytes,
+        scale: Vec<f32>,
+        block: [usize; 2],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Self, KernelsError> {
+        let blocks = [
+            shape[0].div_ceil(block[0].max(1)),
+            shape[1].div_ceil(block[1].max(1)),
+        ];
+        check_len("an fp8 weight", shape[0] * shape[1], bytes.len())?;
+        check_len("its block scales", blocks[0] * blocks[1], scale.len())?;
+        Ok(Weight(Repr::Fp8Block {
+            data: integers(bytes, shape[0], shape[1], device),
+            scale: Tensor::from_data(TensorData::new(scale, blocks), (device, DType::F32)),
+            block,
+            shape,
+        }))
+    }
+
+    /// `[out, in]`
+    pub fn shape(&self) -> [usize; 2] {
+        match &self.0 {
+            Repr::Plain(weight) => weight.dims(),
+            Repr::Half { shape, .. } | Repr::Fp8Block { shape, .. } => *shape,
+        }
+    }
+
+    /// Whether it is block-fp8, so that a W8A8 run rounds its input.
+    pub fn is_fp8(&self) -> bool {
+        matches!(self.0, Repr::Fp8Block { .. })
+    }
+
+    /// Bytes that one pass over the weight reads.
+    pub fn bytes(&self) -> usize {
+        let [out, input] = self.shape();
+        match &self.0 {
+            Repr::Plain(weight) => out * input * weight.dtype().size(),
+            Repr::Half { .. } => out * input * 2,
+            Repr::Fp8Block { scale, .. } => out * input + scale.shape().num_elements() * 4,
+        }
+    }
+
+    /// The device that holds it.
+    pub fn device(&self) -> Device {
+        match &self.0 {
+            Repr::Plain(weight) => weight.device(),
+            Repr::Half { data, .. } | Repr::Fp8Block { data, .. } => data.device(),
+        }
+    }
+
+    /// As the operations take it.
+    pub(crate) fn packed(&self) -> Packed<Dispatch> {
+        match self.0.clone() {
+            Repr::Plain(weight) => Packed::Plain {
+                weight: weight.into_dispatch(),
+            },
+            Repr::Half {
+                data,
+                format,
+                shape,
+            } => Packed::Half {
+                data: data.into_dispatch(),
+                format,
+                shape,
+            },
+            Repr::Fp8Block {
+                data,
+                scale,
+                block,
+                shape,
+            } => Packed::Fp8Block {
+                data: data.into_dispatch(),
+                scale: scale.into_dispatch(),
+                block,
+                shape,
+            },
+        }
+    }
+}
+
+/// One SwiGLU expert's matrices.
+#[derive(Clone, Debug)]
+pub struct ExpertWeights {
+    /// `[moe_inter, hidden]`
+    pub gate: Weight,
+    /// `[moe_inter, hidden]`
+    pub up: Weight,
+    /// `[hidden, moe_inter]`
+    pub down: Weight,
+}
+
+impl ExpertWeights {
+    pub(crate) fn packed(&self) -> Expert<Dispatch> {
+        Expert {
+            gate: self.gate.packed(),
+            up: self.up.packed(),
+            down: self.down.packed(),
+        }
+    }
+}

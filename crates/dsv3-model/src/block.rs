@@ -1,0 +1,80 @@
+//! One layer.
+
+use burn::tensor::Tensor;
+
+use crate::cache::LatentCache;
+use crate::error::ModelError;
+use crate::loader::Loader;
+use crate::mla::{Context, Mla};
+use crate::mlp::Mlp;
+use crate::moe::Moe;
+use crate::norm::RMSNorm;
+use crate::trace::Trace;
+
+/// The feed-forward part: dense in the first layers, experts after.
+#[derive(Clone, Debug)]
+enum FeedForward {
+    Dense(Mlp),
+    Moe(Moe),
+}
+
+/// DeepSeek's `Block`: attention and feed-forward, each normalised before and added after.
+#[derive(Clone, Debug)]
+pub struct Block {
+    attention_norm: RMSNorm,
+    pub(crate) attention: Mla,
+    feed_forward_norm: RMSNorm,
+    feed_forward: FeedForward,
+}
+
+impl Block {
+    /// Load `model.layers.{layer}`.
+    pub(crate) fn load(loader: &Loader<'_>, layer: usize) -> Result<Self, ModelError> {
+        let args = loader.args();
+        let prefix = format!("model.layers.{layer}");
+        let mlp = format!("{prefix}.mlp");
+        // A multi-token prediction layer lies behind the others and is always one of experts.
+        let is_moe = args.is_moe_layer(layer);
+        let feed_forward = match is_moe {
+            true => FeedForward::Moe(Moe::load(loader, &mlp)?),
+            false => FeedForward::Dense(Mlp::load(loader, &mlp, args.intermediate_size)?),
+        };
+        Ok(Block {
+            attention_norm: loader.norm(&format!("{prefix}.input_layernorm"), args.hidden_size)?,
+            attention: Mla::load(loader, &format!("{prefix}.self_attn"))?,
+            feed_forward_norm: loader.norm(
+                &format!("{prefix}.post_attention_layernorm"),
+                args.hidden_size,
+            )?,
+            feed_forward,
+        })
+    }
+
+    /// `x [T, hidden]` → `[T, hidden]`; `layer` is its number in the cache and in the trace.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        context: &Context,
+        cache: &mut LatentCache,
+        layer: usize,
+        trace: &mut dyn Trace,
+    ) -> Result<Tensor<2>, ModelError> {
+        let normed = self.attention_norm.forward(x.clone()); // [T, hidden]
+        let attended = self.attention.forward(normed, context, cache, layer)?; // [T, hidden]
+        trace.attention(layer, &attended);
+        let x = x + attended; // [T, hidden]
+        let normed = self.feed_forward_norm.forward(x.clone()); // [T, hidden]
+        let y = match &self.feed_forward {
+            FeedForward::Dense(mlp) => mlp.forward(normed),
+            FeedForward::Moe(moe) => {
+                let (y, routing) = moe.forward(normed);
+                trace.router(layer, &routing.logits, &routing.ids, &routing.weights);
+                y
+            }
+        }; // [T, hidden]
+        trace.feed_forward(layer, &y);
+        let x = x + y; // [T, hidden]
+        trace.hidden(layer, &x);
+        Ok(x)
+    }
+}

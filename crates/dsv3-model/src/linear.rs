@@ -1,0 +1,27 @@
+//! A linear layer without bias.
+
+use burn::tensor::Tensor;
+use dsv3_kernels::{Activations, Weight, packed_linear};
+
+/// `x · Wᵀ`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Weight,
+    activations: Activations,
+}
+
+impl Linear {
+    /// A layer over `weight [out, in]`; `activations` says what an fp8 weight does to its input.
+    pub fn new(weight: Weight, activations: Activations) -> Self {
+        Linear {
+            weight,
+            activations,
+        }
+    }
+
+    /// `x [T, in]` → `[T, out]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        packed_linear(x, &self.weight, self.activations)
+    }
+}

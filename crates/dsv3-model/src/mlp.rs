@@ -1,0 +1,37 @@
+//! The SwiGLU feed-forward layer.
+
+use burn::tensor::{Tensor, activation::silu};
+
+use crate::error::ModelError;
+use crate::linear::Linear;
+use crate::loader::Loader;
+
+/// `down(silu(gate(x)) · up(x))` (DeepSeek's `MLP`): a dense layer, or the shared experts as one.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Mlp {
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        prefix: &str,
+        inter: usize,
+    ) -> Result<Self, ModelError> {
+        let hidden = loader.args().hidden_size;
+        Ok(Mlp {
+            gate: loader.linear(&format!("{prefix}.gate_proj"), [inter, hidden])?,
+            up: loader.linear(&format!("{prefix}.up_proj"), [inter, hidden])?,
+            down: loader.linear(&format!("{prefix}.down_proj"), [hidden, inter])?,
+        })
+    }
+
+    /// `x [T, hidden]` → `[T, hidden]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let gate = silu(self.gate.forward(x.clone())); // [T, inter]
+        let up = self.up.forward(x); // [T, inter]
+        self.down.forward(gate * up)
+    }
+}

@@ -1,0 +1,69 @@
+//! The mixture of experts.
+
+use burn::tensor::Tensor;
+use dsv3_kernels::{Activations, ExpertWeights, packed_experts};
+
+use crate::error::ModelError;
+use crate::gate::{Gate, Routing};
+use crate::loader::Loader;
+use crate::mlp::Mlp;
+
+/// DeepSeek's `MoE`: the router's choice among many experts, plus the shared ones for every token.
+#[derive(Clone, Debug)]
+pub struct Moe {
+    gate: Gate,
+    experts: Vec<ExpertWeights>,
+    shared: Option<Mlp>,
+    activations: Activations,
+}
+
+impl Moe {
+    pub(crate) fn load(loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
+        let args = loader.args();
+        let (hidden, inter) = (args.hidden_size, args.moe_intermediate_size);
+        let expert = |i: usize| -> Result<ExpertWeights, ModelError> {
+            let weight = |part: &str, shape| {
+                loader.weight(&format!("{prefix}.experts.{i}.{part}_proj.weight"), shape)
+            };
+            Ok(ExpertWeights {
+                gate: weight("gate", [inter, hidden])?,
+                up: weight("up", [inter, hidden])?,
+                down: weight("down", [hidden, inter])?,
+            })
+        };
+        let shared = match args.n_shared_experts {
+            0 => None,
+            _ => Some(Mlp::load(
+                loader,
+                &format!("{prefix}.shared_experts"),
+                args.shared_intermediate_size(),
+            )?),
+        };
+        Ok(Moe {
+            gate: Gate::load(loader, &format!("{prefix}.gate"))?,
+            experts: (0..args.n_routed_experts)
+                .map(expert)
+                .collect::<Result<_, _>>()?,
+            shared,
+            activations: loader.activations(),
+        })
+    }
+
+    /// `x [T, hidden]` → `[T, hidden]` and what the router chose. Experts that no token chose are
+    /// not touched.
+    pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Routing) {
+        let routing = self.gate.forward(x.clone());
+        let routed = packed_experts(
+            x.clone(),
+            routing.ids.clone(),
+            routing.weights.clone(),
+            &self.experts,
+            self.activations,
+        ); // [T, hidden]
+        let y = match &self.shared {
+            Some(shared) => routed + shared.forward(x),
+            None => routed,
+        };
+        (y, routing)
+    }
+}
