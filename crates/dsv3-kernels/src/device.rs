@@ -22,7 +22,7 @@ pub enum DeviceSpec {
     /// The processor.
     #[default]
     Cpu,
-    /// A GPU through wgpu (Vulkan, Metal, DirectX), the given one or the system's choice.
+    /// A GPU through wgpu (Vulkan, Metal, DirectX): the given one of its list, or its choice.
     Wgpu(Option<usize>),
     /// An NVIDIA GPU, the given one or the first.
     Cuda(Option<usize>),
@@ -99,12 +99,16 @@ impl DeviceSpec {
         match self {
             DeviceSpec::Cpu => Ok(Device::flex()),
             #[cfg(feature = "wgpu")]
-            DeviceSpec::Wgpu(index) => {
-                use burn::tensor::DeviceKind;
-                Ok(Device::wgpu(match index {
-                    None => DeviceKind::DefaultDevice,
-                    Some(index) => DeviceKind::DiscreteGpu(index),
-                }))
+            DeviceSpec::Wgpu(None) => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            #[cfg(feature = "wgpu")]
+            DeviceSpec::Wgpu(Some(index)) => {
+                let adapters = Device::enumerate(burn::tensor::DeviceType::Wgpu).into_vec();
+                let count = adapters.len();
+                let device = adapters.into_iter().nth(index);
+                device.ok_or_else(|| DeviceError::Unavailable {
+                    device: self,
+                    reason: format!("this machine has {count} wgpu adapters, counted from 0"),
+                })
             }
             #[cfg(not(feature = "wgpu"))]
             DeviceSpec::Wgpu(_) => Err(DeviceError::NotBuilt { feature: "wgpu" }),

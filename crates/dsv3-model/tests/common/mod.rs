@@ -114,7 +114,7 @@ pub fn devices() -> Vec<TestDevice> {
 }
 
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().to_vec().unwrap()
+    tensor.into_data().convert::<f32>().try_to_vec().unwrap()
 }
 
 pub fn max_distance(a: &[f32], b: &[f32]) -> f32 {
@@ -212,7 +212,7 @@ impl Trace for Recorder {
             .clone()
             .into_data()
             .convert::<i32>()
-            .to_vec::<i32>()
+            .try_to_vec::<i32>()
             .unwrap();
         let weights = values(weights.clone());
         // the golden files list each token's experts by id

@@ -1,0 +1,120 @@
+//! Random operands and devices for the oracle pairs.
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use dsv3_kernels::{ExpertWeights, HalfFormat, Weight};
+use dsv3_weights::fp8::f32_to_e4m3;
+use half::{bf16, f16};
+
+/// Deterministic values in (−1, 1): a test's numbers follow from its seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> f32 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (((self.next() + 1.0) / 2.0 * n as f32) as usize).min(n - 1)
+    }
+
+    pub fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+
+    pub fn matrix(&mut self, rows: usize, columns: usize, device: &Device) -> Tensor<2> {
+        Tensor::from_data(
+            TensorData::new(self.vec(rows * columns), [rows, columns]),
+            device,
+        )
+    }
+
+    /// A weight in one of the formats; scaled so that a product over its columns stays near 1.
+    pub fn weight(&mut self, format: Format, shape: [usize; 2], device: &Device) -> Weight {
+        let size = 1.7 / (shape[1] as f32).sqrt();
+        let values = self.vec(shape[0] * shape[1]).into_iter().map(|v| v * size);
+        match format {
+            Format::Plain => {
+                let data = TensorData::new(values.collect::<Vec<_>>(), shape);
+                Weight::plain(Tensor::from_data(data, device))
+            }
+            Format::Bf16 => {
+                let bytes: Vec<u8> = values
+                    .flat_map(|v| bf16::from_f32(v).to_le_bytes())
+                    .collect();
+                Weight::half(bytes.into(), HalfFormat::Bf16, shape, device).unwrap()
+            }
+            Format::F16 => {
+                let bytes: Vec<u8> = values
+                    .flat_map(|v| f16::from_f32(v).to_le_bytes())
+                    .collect();
+                Weight::half(bytes.into(), HalfFormat::F16, shape, device).unwrap()
+            }
+            Format::Fp8(block) => {
+                let bytes: Vec<u8> = values.map(|v| f32_to_e4m3(v * 300.0)).collect();
+                let blocks = shape[0].div_ceil(block[0]) * shape[1].div_ceil(block[1]);
+                let scale = (0..blocks).map(|_| (self.next() + 1.5) / 300.0).collect();
+                Weight::fp8_block(bytes.into(), scale, block, shape, device).unwrap()
+            }
+        }
+    }
+
+    pub fn experts(
+        &mut self,
+        format: Format,
+        count: usize,
+        [hidden, inter]: [usize; 2],
+        device: &Device,
+    ) -> Vec<ExpertWeights> {
+        (0..count)
+            .map(|_| ExpertWeights {
+                gate: self.weight(format, [inter, hidden], device),
+                up: self.weight(format, [inter, hidden], device),
+                down: self.weight(format, [hidden, inter], device),
+            })
+            .collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Format {
+    Plain,
+    Bf16,
+    F16,
+    Fp8([usize; 2]),
+}
+
+pub fn devices() -> Vec<(&'static str, Device)> {
+    #[allow(unused_mut)]
+    let mut devices = vec![("cpu", Device::flex())];
+    #[cfg(feature = "wgpu")]
+    match dsv3_kernels::DeviceSpec::Wgpu(None).open() {
+        Ok(device) => devices.push(("wgpu", device)),
+        Err(error) => println!("skipped: no wgpu adapter ({error})"),
+    }
+    devices
+}
+
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().unwrap()
+}
+
+pub fn ids(tensor: Tensor<2, Int>) -> Vec<i32> {
+    tensor.into_data().convert::<i32>().try_to_vec().unwrap()
+}
+
+#[track_caller]
+pub fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len(), "{what}: lengths differ");
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!(
+            (a - b).abs() <= tolerance * b.abs().max(1.0),
+            "{what}: element {i} is {a}, the oracle says {b}"
+        );
+    }
+}
