@@ -1,1 +1,43 @@
-//! Checkpoints in the published DeepSeek-V3 layout: mapped reading, number formats, inventory, plan, conversion
+//! Checkpoints in the layout that DeepSeek-V3 and V3.1 were published in: mapped reading, number
+//! formats, inventory, plan, conversion.
+//!
+//! It knows files, names, shapes and number formats. It deliberately knows nothing of tensor
+//! frameworks, of devices, or of how a layer computes; every byte that it reads may be hostile,
+//! and nothing is believed or allocated before shape, dtype and file length agree.
+//!
+//! ```
+//! use dsv3_weights::{Checkpoint, LinearFormat};
+//!
+//! # fn main() -> Result<(), dsv3_weights::WeightsError> {
+//! # let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/golden/fp8_ue8m0/model");
+//! let checkpoint = Checkpoint::open(dir)?;
+//! let args = checkpoint.args();
+//! let shape = [args.hidden_size, args.num_attention_heads * args.v_head_dim];
+//! let weight = checkpoint.linear("model.layers.0.self_attn.o_proj.weight", shape)?;
+//! assert_eq!(weight.format, LinearFormat::Fp8Block { block: [128, 128], power_of_two: true });
+//! assert_eq!(weight.data.len(), shape[0] * shape[1]); // a slice of the mapped file
+//! # Ok(())
+//! # }
+//! ```
+#![deny(unsafe_code)]
+
+mod checkpoint;
+pub mod config;
+mod decode;
+mod dtype;
+mod error;
+mod file;
+pub mod fp8;
+pub mod header;
+mod index;
+mod json;
+mod linear;
+mod mapping;
+
+pub use checkpoint::Checkpoint;
+pub use config::{ModelArgs, Quantization, RopeScaling, ScaleFmt};
+pub use dtype::Dtype;
+pub use error::WeightsError;
+pub use file::{TensorFile, TensorView};
+pub use header::{Header, TensorEntry};
+pub use linear::{LinearFormat, LinearView, SCALE_SUFFIX};

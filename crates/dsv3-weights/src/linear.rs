@@ -1,0 +1,186 @@
+//! Weights as the graph asks for them: a linear layer's matrix with its scales, a norm's vector.
+
+use bytes::Bytes;
+
+use crate::{Checkpoint, Dtype, TensorView, WeightsError, decode, fp8};
+
+/// What a published fp8 weight's scale tensor is called, behind the weight's own name.
+pub const SCALE_SUFFIX: &str = "_scale_inv";
+
+/// A linear layer's weight `[out, in]`, where it lies in the mapped file.
+#[derive(Debug, Clone)]
+pub struct LinearView {
+    /// The tensor's name.
+    pub name: String,
+    /// `[out, in]`.
+    pub shape: [usize; 2],
+    /// How `data` is to be read.
+    pub format: LinearFormat,
+    /// The elements, row-major, little-endian; may start at any address.
+    pub data: Bytes,
+    /// For [`LinearFormat::Fp8Block`]: `[ceil(out / block[0]), ceil(in / block[1])]`, row-major,
+    /// all finite and above zero.
+    pub scale: Option<Vec<f32>>,
+}
+
+/// Element format of a [`LinearView`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinearFormat {
+    /// IEEE single precision.
+    F32,
+    /// Upper half of f32.
+    BF16,
+    /// IEEE half precision.
+    F16,
+    /// e4m3 codes; `w[r, c] = e4m3(code[r, c]) · scale[r / block[0], c / block[1]]`, a product in
+    /// spite of the tensor's name (DeepSeek's `weight_dequant`).
+    Fp8Block {
+        /// Rows and columns that share a scale.
+        block: [usize; 2],
+        /// Whether every scale of this tensor is a power of two, whatever the config says.
+        power_of_two: bool,
+    },
+}
+
+impl LinearView {
+    /// The whole weight in f32, `[out, in]`: the slow oracle of everything that reads it packed.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let dtype = match self.format {
+            LinearFormat::F32 => Dtype::F32,
+            LinearFormat::BF16 => Dtype::BF16,
+            LinearFormat::F16 => Dtype::F16,
+            LinearFormat::Fp8Block { block, .. } => {
+                let scale = self.scale.as_deref().unwrap_or_default();
+                // Lengths were checked when the view was made, so the default is never taken.
+                return fp8::dequantize_block(&self.data, scale, self.shape, block)
+                    .unwrap_or_default();
+            }
+        };
+        decode::to_f32(dtype, &self.data).unwrap_or_default()
+    }
+}
+
+impl Checkpoint {
+    /// The weight `name` of shape `[out, in]`, with its scales if it is fp8.
+    ///
+    /// # Errors
+    /// [`WeightsError::MissingTensor`], [`WeightsError::WrongShape`] (weight or scales),
+    /// [`WeightsError::WrongDtype`], [`WeightsError::MissingScale`],
+    /// [`WeightsError::UndeclaredQuantization`], [`WeightsError::BadScale`].
+    pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<LinearView, WeightsError> {
+        let weight = self.tensor(name)?;
+        weight.expect_shape(&shape)?;
+        let (format, scale) = match weight.dtype() {
+            Dtype::F32 => (LinearFormat::F32, None),
+            Dtype::BF16 => (LinearFormat::BF16, None),
+            Dtype::F16 => (LinearFormat::F16, None),
+            Dtype::F8E4M3 => {
+                let (block, scale) = self.block_scales(&weight)?;
+                let power_of_two = scale.iter().all(|s| fp8::is_power_of_two(*s));
+                (
+                    LinearFormat::Fp8Block {
+                        block,
+                        power_of_two,
+                    },
+                    Some(scale),
+                )
+            }
+            found => {
+                return Err(WeightsError::WrongDtype {
+                    file: weight.file().into(),
+                    tensor: name.to_owned(),
+                    found,
+                    expected: "F32, BF16, F16 and F8_E4M3",
+                });
+            }
+        };
+        Ok(LinearView {
+            name: name.to_owned(),
+            shape,
+            format,
+            data: weight.bytes(),
+            scale,
+        })
+    }
+
+    /// A norm's weight or a bias of `len` values, in f32.
+    ///
+    /// # Errors
+    /// [`WeightsError::MissingTensor`], [`WeightsError::WrongShape`], [`WeightsError::WrongDtype`].
+    pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
+        self.plain(name, &[len])
+    }
+
+    /// A matrix in f32, dequantised if it is fp8.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::linear`].
+    pub fn matrix_f32(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, WeightsError> {
+        self.linear(name, shape).map(|w| w.dequantize())
+    }
+
+    /// Values of a tensor that must not be quantised.
+    fn plain(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
+        let tensor = self.tensor(name)?;
+        tensor.expect_shape(shape)?;
+        match tensor.dtype() {
+            Dtype::F32 | Dtype::BF16 | Dtype::F16 => tensor.to_f32_vec(),
+            found => Err(WeightsError::WrongDtype {
+                file: tensor.file().into(),
+                tensor: name.to_owned(),
+                found,
+                expected: "F32, BF16 and F16",
+            }),
+        }
+    }
+
+    /// Block size and checked scales of an fp8 weight of two dimensions.
+    pub(crate) fn block_scales(
+        &self,
+        weight: &TensorView<'_>,
+    ) -> Result<([usize; 2], Vec<f32>), WeightsError> {
+        let (file, tensor) = (|| weight.file().to_path_buf(), || weight.name().to_owned());
+        let Some(quantization) = self.args().quantization else {
+            return Err(WeightsError::UndeclaredQuantization {
+                file: file(),
+                tensor: tensor(),
+            });
+        };
+        let name = format!("{}{SCALE_SUFFIX}", weight.name());
+        let Some(stored) = self.get(&name) else {
+            return Err(WeightsError::MissingScale {
+                file: file(),
+                tensor: tensor(),
+            });
+        };
+        let block = quantization.weight_block_size;
+        let &[out, inner] = weight.shape() else {
+            return Err(WeightsError::WrongShape {
+                file: file(),
+                tensor: tensor(),
+                expected: vec![0, 0],
+                found: weight.shape().to_vec(),
+            });
+        };
+        stored.expect_shape(&[out.div_ceil(block[0]), inner.div_ceil(block[1])])?;
+        if !matches!(stored.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F8E8M0) {
+            return Err(WeightsError::WrongDtype {
+                file: stored.file().into(),
+                tensor: name,
+                found: stored.dtype(),
+                expected: "F32, BF16 and F8_E8M0",
+            });
+        }
+        let scale = stored.to_f32_vec()?;
+        match scale.iter().position(|s| !s.is_finite() || *s <= 0.0) {
+            Some(index) => Err(WeightsError::BadScale {
+                file: stored.file().into(),
+                tensor: name,
+                index,
+                value: scale[index],
+            }),
+            None => Ok((block, scale)),
+        }
+    }
+}
