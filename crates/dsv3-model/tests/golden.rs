@@ -198,7 +198,12 @@ fn w8a8_matches_the_quantised_reference() {
     }
 }
 
-/// Breaks with: a bf16 run that loses more than the reference's own bf16 run does.
+/// Breaks with: a bf16 run that rounds more often than it must, or in the wrong places.
+///
+/// Rounding can flip a close choice of experts, in the reference's bf16 run as in ours, and then
+/// that token is as far off as another model would be, and later ones attend to it. So: few tokens
+/// may flip, and those before the first must stay as near to the f32 run as the reference's own bf16 run does where nothing flips in
+/// it (0.044 at most).
 #[test]
 fn bf16_stays_within_the_reference_runs_own_distance() {
     for name in SETS {
@@ -208,23 +213,53 @@ fn bf16_stays_within_the_reference_runs_own_distance() {
             ..LoadOptions::cpu()
         };
         let model = golden.model(&options);
+        let (prompt, vocab) = (golden.prompt(), model.args().vocab_size);
         let mut cache = model.new_cache(8, BLOCK);
-        let blocks = (0..8).collect();
-        let mut runner = Runner {
-            model: &model,
-            cache: &mut cache,
-            blocks,
-            cached: 0,
+        let mut batch = ForwardBatch::default();
+        batch.push(&prompt, 0, (0..8).collect());
+        batch.want_all_logits();
+        let mut seen = Recorder::default();
+        let logits = model.forward_traced(&batch, &mut cache, &mut seen).unwrap();
+        let logits = values(logits.logits);
+        let mut flipped = vec![false; prompt.len()];
+        for (key, ours) in seen.0.iter().filter(|(key, _)| key.contains(".idx.")) {
+            let k = model.args().num_experts_per_tok;
+            let pairs = ours.chunks(k).zip(golden.tensor(key).chunks(k));
+            for (flipped, (ours, theirs)) in flipped.iter_mut().zip(pairs) {
+                *flipped |= ours != theirs;
+            }
+        }
+        let distances = |logits: &[f32]| -> Vec<f32> {
+            let rows = logits
+                .chunks(vocab)
+                .zip(golden.tensor("f32.logits").chunks(vocab));
+            rows.map(|(a, b)| max_distance(a, b)).collect()
         };
-        let logits = runner.feed(&golden.prompt());
-        let (f32s, bf16s) = (golden.tensor("f32.logits"), golden.tensor("bf16.logits"));
-        let mean = |a: &[f32], b: &[f32]| {
-            a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
+        let median = |mut d: Vec<f32>| {
+            d.sort_by(f32::total_cmp);
+            d[d.len() / 2]
         };
-        let (ours, theirs) = (mean(&logits, f32s), mean(bf16s, f32s));
-        let (our_max, their_max) = (max_distance(&logits, f32s), max_distance(bf16s, f32s));
+        let ours = distances(&logits);
+        let flips = flipped.iter().filter(|f| **f).count();
+        // Later tokens attend to a flipped one.
+        let first = flipped.iter().position(|f| *f).unwrap_or(prompt.len());
+        let worst = ours[..first].iter().copied().fold(0.0, f32::max);
+        let (mid, theirs) = (
+            median(ours),
+            median(distances(golden.tensor("bf16.logits"))),
+        );
         println!(
-            "{name}: bf16 from f32, mean {ours:.5} (reference {theirs:.5}), max {our_max:.4} ({their_max:.4})"
+            "{name}: {flips} of {} tokens flipped, those before within {worst:.4}; median {mid:.4}, reference {theirs:.4}",
+            prompt.len()
+        );
+        assert!(
+            flips * 12 <= prompt.len(),
+            "{name}: {flips} tokens chose other experts"
+        );
+        assert!(worst <= 0.05, "{name}: {worst}");
+        assert!(
+            mid <= 1.25 * theirs,
+            "{name}: median {mid}, reference {theirs}"
         );
     }
 }
