@@ -325,6 +325,18 @@ pub enum WeightsError {
         /// What the header says.
         found: Vec<usize>,
     },
+    /// An fp8 weight that is not a matrix cannot have block scales.
+    #[error(
+        "tensor `{tensor}` in {file} is F8_E4M3 with shape {found:?}; block scales need two dimensions"
+    )]
+    NotAMatrix {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What the header says.
+        found: Vec<usize>,
+    },
     /// A tensor's dtype is not one that can be read in this place.
     #[error("tensor `{tensor}` in {file} has dtype {found}; readable here are {expected}")]
     WrongDtype {

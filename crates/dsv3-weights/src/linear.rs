@@ -140,6 +140,24 @@ impl Checkpoint {
         &self,
         weight: &TensorView<'_>,
     ) -> Result<([usize; 2], Vec<f32>), WeightsError> {
+        let (block, stored) = self.scale_tensor(weight)?;
+        let scale = stored.to_f32_vec()?;
+        match scale.iter().position(|s| !s.is_finite() || *s <= 0.0) {
+            Some(index) => Err(WeightsError::BadScale {
+                file: stored.file().into(),
+                tensor: stored.name().to_owned(),
+                index,
+                value: scale[index],
+            }),
+            None => Ok((block, scale)),
+        }
+    }
+
+    /// Block size and scale tensor of an fp8 weight, shapes and dtype checked, values not read.
+    pub(crate) fn scale_tensor(
+        &self,
+        weight: &TensorView<'_>,
+    ) -> Result<([usize; 2], TensorView<'_>), WeightsError> {
         let (file, tensor) = (|| weight.file().to_path_buf(), || weight.name().to_owned());
         let Some(quantization) = self.args().quantization else {
             return Err(WeightsError::UndeclaredQuantization {
@@ -147,8 +165,7 @@ impl Checkpoint {
                 tensor: tensor(),
             });
         };
-        let name = format!("{}{SCALE_SUFFIX}", weight.name());
-        let Some(stored) = self.get(&name) else {
+        let Some(stored) = self.get(&format!("{}{SCALE_SUFFIX}", weight.name())) else {
             return Err(WeightsError::MissingScale {
                 file: file(),
                 tensor: tensor(),
@@ -156,10 +173,9 @@ impl Checkpoint {
         };
         let block = quantization.weight_block_size;
         let &[out, inner] = weight.shape() else {
-            return Err(WeightsError::WrongShape {
+            return Err(WeightsError::NotAMatrix {
                 file: file(),
                 tensor: tensor(),
-                expected: vec![0, 0],
                 found: weight.shape().to_vec(),
             });
         };
@@ -167,20 +183,11 @@ impl Checkpoint {
         if !matches!(stored.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F8E8M0) {
             return Err(WeightsError::WrongDtype {
                 file: stored.file().into(),
-                tensor: name,
+                tensor: stored.name().to_owned(),
                 found: stored.dtype(),
                 expected: "F32, BF16 and F8_E8M0",
             });
         }
-        let scale = stored.to_f32_vec()?;
-        match scale.iter().position(|s| !s.is_finite() || *s <= 0.0) {
-            Some(index) => Err(WeightsError::BadScale {
-                file: stored.file().into(),
-                tensor: name,
-                index,
-                value: scale[index],
-            }),
-            None => Ok((block, scale)),
-        }
+        Ok((block, stored))
     }
 }

@@ -1,4 +1,5 @@
 //! `config.json`: what is read, and what is refused by which name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
 
 use dsv3_weights::config::{HiddenAct, MAX_CONFIG_BYTES, QuantFmt, ScoringFunc, TopkMethod};
 use dsv3_weights::{ModelArgs, ScaleFmt, WeightsError};

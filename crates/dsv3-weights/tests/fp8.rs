@@ -1,4 +1,5 @@
 //! The e4m3 format against its definition, bit by bit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
 
 use dsv3_weights::fp8::{
     self, E4M3_TO_F32, ceil_to_ue8m0, e4m3_to_f32, e8m0_to_f32, f32_to_e4m3, is_power_of_two,

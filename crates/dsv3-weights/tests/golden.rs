@@ -1,5 +1,6 @@
 //! The golden checkpoints: every one opens, and its numbers are those that an independent reader
 //! finds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
 
 use dsv3_weights::{Checkpoint, Dtype, LinearFormat, TensorFile, WeightsError};
 

@@ -47,17 +47,12 @@ impl Scalar {
 }
 
 /// A field that should be an object of known fields.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub(super) enum Section<T> {
+    #[default]
     Absent,
     Given(T),
     Other(Scalar),
-}
-
-impl<T> Default for Section<T> {
-    fn default() -> Self {
-        Self::Absent
-    }
 }
 
 /// The known fields of `config.json`, under their published names.
