@@ -116,8 +116,7 @@ pub(crate) fn argmax(logits: &[f32]) -> Result<usize, SamplingError> {
     let mut best = 0;
     let mut max = f32::NEG_INFINITY;
     for (index, &x) in logits.iter().enumerate() {
-        // False for NaN too.
-        if !(x < f32::INFINITY) {
+        if x.is_nan() || x == f32::INFINITY {
             return Err(SamplingError::NonFinite { index, value: x });
         }
         if x > max {

@@ -1,4 +1,5 @@
 //! The fast sampler against the slow one, and what the definitions of the filters promise.
+#![allow(clippy::unwrap_used)]
 
 mod oracle;
 

@@ -1,4 +1,5 @@
 //! What a sampler promises to the engine: padding, seeds, errors, log-probabilities.
+#![allow(clippy::unwrap_used)]
 
 use dsv3_sampling::{
     FrequencyPenalty, History, LogProbs, LogitBias, PresencePenalty, Preset, RepetitionPenalty,

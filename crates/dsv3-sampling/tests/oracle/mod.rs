@@ -4,7 +4,7 @@ use dsv3_sampling::SamplingParams;
 
 /// The distribution that `params` make of `logits` after `prompt` and `output`, most probable
 /// first, equal logits by id.
-pub fn distribution(
+pub(crate) fn distribution(
     params: &SamplingParams,
     logits: &[f32],
     prompt: &[u32],
@@ -70,7 +70,7 @@ pub fn distribution(
 }
 
 /// The token that a uniform number falls on.
-pub fn pick(distribution: &[(u32, f64)], u: f64) -> u32 {
+pub(crate) fn pick(distribution: &[(u32, f64)], u: f64) -> u32 {
     let mut sum = 0.0;
     for &(id, q) in distribution {
         sum += q;
