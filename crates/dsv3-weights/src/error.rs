@@ -1,5 +1,6 @@
 //! The ways in which a checkpoint can lie, and the ways in which a disk can refuse.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::Dtype;
@@ -474,6 +475,22 @@ impl WeightsError {
             action,
             path,
             source,
+        }
+    }
+
+    /// For `map_err` of a write: a full disk is named as such, with the bytes still needed.
+    pub(crate) fn write(
+        path: impl AsRef<Path>,
+        needed: u64,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull { path, needed },
+            _ => Self::Io {
+                action: "write",
+                path,
+                source,
+            },
         }
     }
 }

@@ -23,6 +23,7 @@
 
 mod checkpoint;
 pub mod config;
+pub mod convert;
 mod decode;
 mod dtype;
 mod error;
@@ -41,6 +42,7 @@ mod verify;
 
 pub use checkpoint::Checkpoint;
 pub use config::{ModelArgs, Quantization, RopeScaling, ScaleFmt};
+pub use convert::{ConvertFormat, ConvertOptions, ConvertReport, Progress, convert};
 pub use dtype::Dtype;
 pub use error::WeightsError;
 pub use file::{TensorFile, TensorView};

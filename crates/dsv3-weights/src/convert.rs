@@ -1,0 +1,248 @@
+//! From one number format to another: fp8 to bf16, bf16 to fp8 blocks.
+//!
+//! Two passes. The first reads headers and scales, decides what becomes of every tensor and lays
+//! out the output's headers. The second streams the data, a few rows of blocks at a time, so that
+//! memory does not grow with the model. Shards are written under temporary names into
+//! `OUT.partial` and renamed when complete; `OUT` appears by one rename at the very end.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use crate::{Checkpoint, ScaleFmt, Warning, WeightsError};
+
+mod outputs;
+mod partial;
+mod shard;
+mod side_files;
+mod transcode;
+
+use outputs::{Action, Outputs, Shard, Task};
+use partial::Partial;
+use shard::ShardWriter;
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConvertFormat {
+    /// Everything in bf16 (rounded to nearest even), the router's correction biases in f32.
+    Bf16,
+    /// Projections and experts in e4m3 with a scale per block, the rest as for
+    /// [`ConvertFormat::Bf16`].
+    Fp8 {
+        /// Whether scales are powers of two, as V3.1's.
+        ue8m0: bool,
+    },
+}
+
+/// How to write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvertOptions {
+    /// Target format.
+    pub format: ConvertFormat,
+    /// A shard ends before it would exceed this many bytes of data; a tensor is never cut.
+    pub shard_bytes: u64,
+}
+
+impl Default for ConvertOptions {
+    /// bf16, in shards of 5 GB.
+    fn default() -> Self {
+        Self {
+            format: ConvertFormat::Bf16,
+            shard_bytes: 5_000_000_000,
+        }
+    }
+}
+
+/// How far a conversion has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The source tensor in hand.
+    pub tensor: &'a str,
+    /// Source weights finished (a weight and its scales count as one).
+    pub tensors_done: u64,
+    /// Source weights in all.
+    pub tensors_total: u64,
+    /// Bytes of output written or kept from an earlier run.
+    pub bytes_done: u64,
+    /// Bytes of output in all.
+    pub bytes_total: u64,
+    /// The shard in hand, from 1.
+    pub shard: usize,
+    /// Shards in all.
+    pub shards: usize,
+}
+
+/// What a finished conversion did.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ConvertReport {
+    /// Where the checkpoint lies.
+    pub out_dir: PathBuf,
+    /// Safetensors files.
+    pub shards: usize,
+    /// Of those, how many an interrupted earlier run had finished.
+    pub shards_kept: usize,
+    /// Tensors written, scale tensors too.
+    pub tensors: u64,
+    /// Weights that went from fp8 blocks to bf16.
+    pub dequantized: u64,
+    /// Weights that went to fp8 blocks.
+    pub quantized: u64,
+    /// Tensors whose float format was changed otherwise.
+    pub cast: u64,
+    /// Tensors that were copied byte for byte (a weight and its scales count as one).
+    pub copied: u64,
+    /// Bytes of tensor data read.
+    pub source_bytes: u64,
+    /// Bytes of tensor data written.
+    pub bytes: u64,
+    /// Files copied beside the weights.
+    pub side_files: Vec<String>,
+    /// What [`Checkpoint::verify`] said of the source.
+    pub warnings: Vec<Warning>,
+}
+
+/// Writes `checkpoint` in another format to `out_dir`, which must not exist.
+///
+/// Goes on where an earlier run with the same source and options was stopped. `progress` is called
+/// for every few megabytes; [`ControlFlow::Break`] stops and keeps what is finished. Tensors
+/// outside of the published layout are copied as they are.
+///
+/// # Errors
+/// Everything that [`Checkpoint::verify`] refuses; [`WeightsError::NotFinite`] and
+/// [`WeightsError::BadScale`] for NaN and infinity; [`WeightsError::DiskFull`];
+/// [`WeightsError::OutputExists`], [`WeightsError::ForeignPartial`], [`WeightsError::PartialInUse`]
+/// for the output; [`WeightsError::Interrupted`] after a break.
+pub fn convert(
+    checkpoint: &Checkpoint,
+    out_dir: impl AsRef<Path>,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, WeightsError> {
+    if options.shard_bytes == 0 {
+        let problem = "is 0; at least 1".to_owned();
+        return Err(WeightsError::BadOption {
+            option: "shard bytes",
+            problem,
+        });
+    }
+    let out_dir = out_dir.as_ref();
+    let warnings = checkpoint.verify()?;
+    let outputs = Outputs::plan(checkpoint, options)?;
+    let partial = Partial::claim(out_dir, outputs.fingerprint(checkpoint))?;
+
+    let mut run = Run {
+        checkpoint,
+        outputs: &outputs,
+        partial: &partial,
+        progress,
+        tensors_done: 0,
+        bytes_done: 0,
+    };
+    let mut shards_kept = 0;
+    for (number, shard) in outputs.shards.iter().enumerate() {
+        if partial.holds(shard) {
+            shards_kept += 1;
+            run.tensors_done += shard.tasks.len() as u64;
+            run.bytes_done += shard.data_bytes;
+        } else {
+            run.write_shard(number, shard)?;
+        }
+    }
+    let side_files = side_files::write(checkpoint, &outputs, partial.dir())?;
+    partial.finish(out_dir)?;
+    Ok(ConvertReport {
+        out_dir: out_dir.into(),
+        shards: outputs.shards.len(),
+        shards_kept,
+        tensors: outputs.shards.iter().map(|s| s.tensors.len() as u64).sum(),
+        dequantized: outputs.count(|a| matches!(a, Action::Dequantize)),
+        quantized: outputs.count(|a| matches!(a, Action::Quantize | Action::Requantize)),
+        cast: outputs.count(|a| matches!(a, Action::Cast(_))),
+        copied: outputs.count(|a| matches!(a, Action::Copy { .. } | Action::CopyQuantized)),
+        source_bytes: checkpoint.data_bytes(),
+        bytes: outputs.data_bytes(),
+        side_files,
+        warnings,
+    })
+}
+
+/// The second pass.
+struct Run<'a> {
+    checkpoint: &'a Checkpoint,
+    outputs: &'a Outputs,
+    partial: &'a Partial,
+    progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    tensors_done: u64,
+    bytes_done: u64,
+}
+
+impl Run<'_> {
+    fn write_shard(&mut self, number: usize, shard: &Shard) -> Result<(), WeightsError> {
+        let (path, file) = self.partial.create_temporary(shard)?;
+        let total = self.outputs.data_bytes();
+        let mut writer = ShardWriter::new(file, path, shard, total - self.bytes_done)?;
+        for task in &shard.tasks {
+            let first = self.bytes_done;
+            self.tick(number, &task.source, 0)?;
+            transcode::run(
+                self.checkpoint,
+                task,
+                self.outputs,
+                &mut |output, at, bytes| {
+                    let slot = task.slots.get(output).copied().unwrap_or(usize::MAX);
+                    writer.write_at(slot, at, bytes)?;
+                    self.tick(number, &task.source, bytes.len() as u64)
+                },
+            )?;
+            debug_assert_eq!(self.bytes_done - first, task.bytes(shard));
+            self.tensors_done += 1;
+        }
+        let file = writer.into_inner();
+        file.sync_all()
+            .map_err(WeightsError::io("flush", self.partial.dir()))?;
+        drop(file);
+        self.partial.complete(shard)
+    }
+
+    fn tick(&mut self, shard: usize, tensor: &str, bytes: u64) -> Result<(), WeightsError> {
+        self.bytes_done += bytes;
+        let progress = Progress {
+            tensor,
+            tensors_done: self.tensors_done,
+            tensors_total: self
+                .outputs
+                .shards
+                .iter()
+                .map(|s| s.tasks.len() as u64)
+                .sum(),
+            bytes_done: self.bytes_done,
+            bytes_total: self.outputs.data_bytes(),
+            shard: shard + 1,
+            shards: self.outputs.shards.len(),
+        };
+        match (self.progress)(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(WeightsError::Interrupted {
+                partial: self.partial.dir().into(),
+            }),
+        }
+    }
+}
+
+impl ConvertFormat {
+    /// Scale rule of the target, `None` for bf16.
+    fn scale_fmt(self) -> Option<ScaleFmt> {
+        match self {
+            Self::Bf16 => None,
+            Self::Fp8 { ue8m0: true } => Some(ScaleFmt::Ue8m0),
+            Self::Fp8 { ue8m0: false } => Some(ScaleFmt::F32),
+        }
+    }
+}
+
+impl Task {
+    fn bytes(&self, shard: &Shard) -> u64 {
+        let slots = self.slots.iter().filter_map(|s| shard.tensors.get(*s));
+        slots.map(|t| t.end - t.begin).sum()
+    }
+}

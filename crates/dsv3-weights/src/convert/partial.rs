@@ -1,0 +1,157 @@
+//! The directory of an unfinished conversion.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::WeightsError;
+
+use super::outputs::Shard;
+
+/// Says which conversion a partial directory belongs to; locked while one is written.
+const JOURNAL: &str = ".dsv3-convert.json";
+
+#[derive(serde::Serialize, serde::Deserialize, PartialEq)]
+struct Journal {
+    version: u32,
+    fingerprint: String,
+}
+
+/// `OUT.partial`, claimed by this process.
+#[derive(Debug)]
+pub(super) struct Partial {
+    dir: PathBuf,
+    journal: File,
+}
+
+impl Partial {
+    /// Makes `OUT.partial`, or takes up the one that the same conversion left behind.
+    pub(super) fn claim(out_dir: &Path, fingerprint: String) -> Result<Self, WeightsError> {
+        if fs::symlink_metadata(out_dir).is_ok() {
+            return Err(WeightsError::OutputExists {
+                path: out_dir.into(),
+            });
+        }
+        let Some(name) = out_dir.file_name() else {
+            let problem = format!("is {}, which names no directory to make", out_dir.display());
+            return Err(WeightsError::BadOption {
+                option: "output",
+                problem,
+            });
+        };
+        let mut name = name.to_os_string();
+        name.push(".partial");
+        let dir = out_dir.with_file_name(name);
+        let wanted = Journal {
+            version: 1,
+            fingerprint,
+        };
+        let path = dir.join(JOURNAL);
+        let fresh = fs::symlink_metadata(&dir).is_err();
+        if fresh {
+            fs::create_dir_all(&dir).map_err(WeightsError::io("create", &dir))?;
+        }
+        // A directory without a journal is somebody else's, unless there is nothing in it.
+        let empty = || fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
+        if !path.is_file() && !empty() {
+            return Err(WeightsError::ForeignPartial { path: dir });
+        }
+        let mut journal = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(WeightsError::io("create", &path))?;
+        match journal.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(WeightsError::PartialInUse { path: dir }),
+            // Some network file systems cannot lock; two writers there are the user's to avoid.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let mut text = String::new();
+        let read = (&journal).take(4096).read_to_string(&mut text);
+        read.map_err(WeightsError::io("read", &path))?;
+        if text.is_empty() {
+            let json = serde_json::to_string(&wanted).unwrap_or_default();
+            journal
+                .write_all(json.as_bytes())
+                .map_err(WeightsError::io("write", &path))?;
+            journal
+                .sync_all()
+                .map_err(WeightsError::io("flush", &path))?;
+        } else if serde_json::from_str::<Journal>(&text)
+            .ok()
+            .is_none_or(|found| found != wanted)
+        {
+            return Err(WeightsError::ForeignPartial { path: dir });
+        }
+        Ok(Self { dir, journal })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether an earlier run finished this shard: its length and its whole header are right.
+    pub(super) fn holds(&self, shard: &Shard) -> bool {
+        let path = self.dir.join(&shard.file_name);
+        if !fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() == shard.file_bytes())
+        {
+            return false;
+        }
+        let mut header = vec![0; shard.header.len()];
+        File::open(path).is_ok_and(|mut f| f.read_exact(&mut header).is_ok())
+            && header == shard.header
+    }
+
+    /// A new file under the shard's temporary name; what an interrupted run left there is removed.
+    pub(super) fn create_temporary(&self, shard: &Shard) -> Result<(PathBuf, File), WeightsError> {
+        let path = self.temporary(shard);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(WeightsError::io("remove", &path)(e));
+            }
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        Ok((
+            path.clone(),
+            file.map_err(WeightsError::io("create", &path))?,
+        ))
+    }
+
+    /// Gives a fully written shard its name.
+    pub(super) fn complete(&self, shard: &Shard) -> Result<(), WeightsError> {
+        let path = self.dir.join(&shard.file_name);
+        fs::rename(self.temporary(shard), &path).map_err(WeightsError::io("rename", &path))?;
+        sync_dir(&self.dir);
+        Ok(())
+    }
+
+    /// Gives the whole directory its name. The journal goes last, so that a crash in between
+    /// leaves either a partial that can be gone on with or a finished output.
+    pub(super) fn finish(self, out_dir: &Path) -> Result<(), WeightsError> {
+        sync_dir(&self.dir);
+        if fs::symlink_metadata(out_dir).is_ok() {
+            return Err(WeightsError::OutputExists {
+                path: out_dir.into(),
+            });
+        }
+        fs::rename(&self.dir, out_dir).map_err(WeightsError::io("rename", &self.dir))?;
+        let _ = fs::remove_file(out_dir.join(JOURNAL));
+        if let Some(parent) = out_dir.parent() {
+            sync_dir(parent);
+        }
+        drop(self.journal);
+        Ok(())
+    }
+
+    fn temporary(&self, shard: &Shard) -> PathBuf {
+        self.dir.join(format!("{}.tmp", shard.file_name))
+    }
+}
+
+/// Makes renames durable where the system lets a directory be flushed; elsewhere does nothing.
+fn sync_dir(dir: &Path) {
+    let _ = File::open(dir).and_then(|d| d.sync_all());
+}

@@ -1,0 +1,105 @@
+//! What lies beside the weights: index, configuration, tokenizer.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::checkpoint::{CONFIG_FILE, INDEX_FILE};
+use crate::config::MAX_CONFIG_BYTES;
+use crate::{Checkpoint, ScaleFmt, WeightsError, json};
+
+use super::outputs::Outputs;
+
+/// Copied as they are where the source has them. Python code is left behind: it names the
+/// source's classes, and a conversion should not hand on code that nobody has looked at.
+const COPIED: [&str; 9] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "assets/chat_template.jinja",
+    "LICENSE",
+];
+
+/// Writes everything but the shards into `dir`; returns the names of the copied files.
+pub(super) fn write(
+    checkpoint: &Checkpoint,
+    outputs: &Outputs,
+    dir: &Path,
+) -> Result<Vec<String>, WeightsError> {
+    if outputs.shards.len() > 1 {
+        let mut weight_map = serde_json::Map::new();
+        for shard in &outputs.shards {
+            for tensor in &shard.tensors {
+                weight_map.insert(tensor.name.clone(), Value::from(shard.file_name.as_str()));
+            }
+        }
+        let total_size = outputs.data_bytes();
+        let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
+        write_json(&dir.join(INDEX_FILE), &index)?;
+    }
+    let config = config(checkpoint, outputs)?;
+    write_json(&dir.join(CONFIG_FILE), &config)?;
+    let mut copied = Vec::new();
+    for name in COPIED {
+        let (from, to) = (checkpoint.dir().join(name), dir.join(name));
+        if !from.is_file() {
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(WeightsError::io("create", parent))?;
+        }
+        let size = std::fs::metadata(&from).map_or(0, |m| m.len());
+        std::fs::copy(&from, &to).map_err(WeightsError::write(&to, size))?;
+        copied.push(name.to_owned());
+    }
+    Ok(copied)
+}
+
+/// The source's configuration with every field kept but those that name the number format.
+fn config(checkpoint: &Checkpoint, outputs: &Outputs) -> Result<Value, WeightsError> {
+    let path = checkpoint.dir().join(CONFIG_FILE);
+    let text = json::read_bounded(&path, MAX_CONFIG_BYTES)?;
+    let mut config: Value = json::check_depth(&text)
+        .and_then(|()| serde_json::from_slice(&text).map_err(|e| json::problem(&e)))
+        .map_err(|problem| WeightsError::ConfigJson {
+            file: path,
+            problem,
+        })?;
+    let Some(fields) = config.as_object_mut() else {
+        return Ok(config);
+    };
+    for name in ["torch_dtype", "dtype"] {
+        if let Some(dtype) = fields.get_mut(name) {
+            *dtype = Value::from("bfloat16");
+        }
+    }
+    match outputs.scale_fmt {
+        None => {
+            fields.shift_remove("quantization_config");
+        }
+        Some(fmt) => {
+            let mut quantization = json!({
+                "activation_scheme": "dynamic",
+                "fmt": "e4m3",
+                "quant_method": "fp8",
+                "weight_block_size": outputs.block,
+            });
+            if fmt == ScaleFmt::Ue8m0 {
+                quantization["scale_fmt"] = Value::from("ue8m0");
+            }
+            fields.insert("quantization_config".into(), quantization);
+        }
+    }
+    Ok(config)
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), WeightsError> {
+    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    text.push(b'\n');
+    let size = text.len() as u64;
+    std::fs::write(path, text).map_err(WeightsError::write(path, size))
+}
