@@ -1,0 +1,141 @@
+//! A checkpoint from one number format to another, with a progress bar; the work is
+//! `dsv3_weights::convert`.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use dsv3_weights::{
+    Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Progress, convert, human_bytes,
+    parse_size,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Convert a checkpoint between fp8 blocks and bf16.
+///
+/// Streams one tensor at a time, so that memory stays small whatever the model's size. Works in
+/// OUT.partial and renames it to OUT when all is done. Ctrl-C stops after the block in hand; the
+/// same command goes on from the last finished shard.
+#[derive(Args)]
+pub(crate) struct Convert {
+    /// The checkpoint's folder
+    #[arg(long, value_name = "IN")]
+    model: PathBuf,
+    /// The folder to write; must not exist
+    #[arg(long, value_name = "OUT")]
+    out: PathBuf,
+    /// Number format of the projections and experts
+    #[arg(long)]
+    format: Format,
+    /// For fp8: scales that are powers of two (DeepSeek-V3.1) or any f32 (DeepSeek-V3)
+    #[arg(long, default_value = "ue8m0")]
+    scales: Scales,
+    /// Largest file, with a unit: 5GB, 4GiB
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_size)]
+    shard_size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Bf16,
+    Fp8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scales {
+    Ue8m0,
+    F32,
+}
+
+impl Convert {
+    pub(crate) fn run(self) -> Result<()> {
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed))
+            .context("cannot listen for Ctrl-C")?;
+
+        let bar = bar();
+        let outcome = convert(&checkpoint, &self.out, &self.options(), &mut |progress| {
+            show(&bar, &progress);
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        bar.finish_and_clear();
+        report(&outcome?);
+        Ok(())
+    }
+
+    fn options(&self) -> ConvertOptions {
+        let format = match self.format {
+            Format::Bf16 => ConvertFormat::Bf16,
+            Format::Fp8 => ConvertFormat::Fp8 {
+                ue8m0: self.scales == Scales::Ue8m0,
+            },
+        };
+        ConvertOptions {
+            format,
+            shard_bytes: self.shard_size,
+        }
+    }
+}
+
+/// On standard error, and nothing at all where that is no terminal: a log has no use for a bar.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let bar = ProgressBar::no_length();
+    let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta} {wide_msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: &Progress<'_>) {
+    if bar.length() != Some(progress.bytes_total) {
+        bar.set_length(progress.bytes_total);
+        // What an earlier run did must not count towards this run's speed.
+        bar.set_position(progress.bytes_done);
+        bar.reset_eta();
+    }
+    bar.set_position(progress.bytes_done);
+    bar.set_message(format!(
+        "file {}/{} {}",
+        progress.shard, progress.shards, progress.tensor
+    ));
+}
+
+fn report(report: &ConvertReport) {
+    for warning in &report.warnings {
+        eprintln!("warning: {warning}");
+    }
+    println!(
+        "{}: {} tensors in {} files, {} ({} read)",
+        report.out_dir.display(),
+        report.tensors,
+        report.shards,
+        human_bytes(report.bytes),
+        human_bytes(report.source_bytes),
+    );
+    println!(
+        "  {} dequantised, {} quantised, {} cast, {} copied",
+        report.dequantized, report.quantized, report.cast, report.copied,
+    );
+    if !report.side_files.is_empty() {
+        println!("  beside them: {}", report.side_files.join(", "));
+    }
+    if report.shards_kept > 0 {
+        println!(
+            "  {} files were kept from an earlier run",
+            report.shards_kept
+        );
+    }
+}
