@@ -18,7 +18,9 @@ fn read_bandwidth(c: &mut Criterion) {
     group.bench_function("read", |b| {
         b.iter(|| -> u64 {
             let chunks = words.par_chunks(1 << 16);
-            chunks.map(|chunk| chunk.iter().fold(0u64, |a, w| a.wrapping_add(*w))).sum()
+            chunks
+                .map(|chunk| chunk.iter().fold(0u64, |a, w| a.wrapping_add(*w)))
+                .sum()
         });
     });
     group.finish();
@@ -31,8 +33,14 @@ fn formats(c: &mut Criterion) {
     let fp8: Vec<u8> = (0..elements).map(|i| (i * 37 % 120) as u8).collect();
     let bf16: Vec<u8> = [0x3c, 0x3d].repeat(elements);
     let weights = [
-        ("fp8", Weight::fp8_block(fp8.into(), scales, [128, 128], SHAPE, &device)),
-        ("bf16", Weight::half(bf16.into(), HalfFormat::Bf16, SHAPE, &device)),
+        (
+            "fp8",
+            Weight::fp8_block(fp8.into(), scales, [128, 128], SHAPE, &device),
+        ),
+        (
+            "bf16",
+            Weight::half(bf16.into(), HalfFormat::Bf16, SHAPE, &device),
+        ),
     ];
     for (name, weight) in weights {
         let Ok(weight) = weight else { continue };
