@@ -97,6 +97,11 @@ pub fn devices() -> Vec<(&'static str, Device)> {
         Ok(device) => devices.push(("wgpu", device)),
         Err(error) => println!("skipped: no wgpu adapter ({error})"),
     }
+    #[cfg(feature = "cuda")]
+    match dsv3_kernels::DeviceSpec::Cuda(None).open() {
+        Ok(device) => devices.push(("cuda", device)),
+        Err(error) => println!("skipped: no cuda device ({error})"),
+    }
     devices
 }
 

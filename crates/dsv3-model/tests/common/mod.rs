@@ -110,6 +110,16 @@ pub fn devices() -> Vec<TestDevice> {
         }),
         Err(error) => println!("skipped: no wgpu adapter ({error})"),
     }
+    #[cfg(feature = "cuda")]
+    match dsv3_kernels::DeviceSpec::Cuda(None).open() {
+        Ok(device) => devices.push(TestDevice {
+            name: "cuda",
+            device,
+            // CUDA's fast exp and another order of summation
+            tolerance: 2e-4,
+        }),
+        Err(error) => println!("skipped: no cuda device ({error})"),
+    }
     devices
 }
 
