@@ -49,9 +49,10 @@ impl RenderOptions {
 
 /// Renders a conversation.
 ///
-/// Equal to the template on all that the template gives a sensible form to. Three things differ,
+/// Equal to the template on all that the template gives a sensible form to. Four things differ,
 /// each because the template's form would lose something without a word:
 /// - a tool result that follows no tool call is an error;
+/// - a `prefix` with tool calls is an error (the template would close the turn);
 /// - an empty list of tool calls is none (the template would drop the message's content);
 /// - tools are described in the system text, as the model card says (the template ignores them).
 ///

@@ -1,15 +1,22 @@
 //! A checkpoint's own `chat_template.jinja`, rendered with limits.
 //!
 //! What a template may do is bounded: its instructions and the memory that its values take (by
-//! fuel), its recursion, the size of its source and of its output. It cannot read files or the
-//! environment.
+//! fuel), its recursion, its stack, the size of its source and of its output. It cannot read files
+//! or the environment.
+//!
+//! One thing is not bounded, because minijinja charges for it only afterwards: turning into a
+//! string, or comparing, a list that was doubled or made to hold another list twice, dozens of
+//! times over. A template is to be trusted about as far as the checkpoint that it came with;
+//! [`render`](crate::render()) needs no template at all.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::slice;
 use std::str::FromStr;
+use std::thread;
 
-use minijinja::value::{Serde, Value, from_args};
+use minijinja::value::{Serde, Value, ValueKind, from_args};
 use minijinja::{AutoEscape, Environment, ErrorKind, State, context};
 
 use crate::json::dumps;
@@ -23,14 +30,31 @@ use crate::{Error, Result};
 const NAME: &str = "chat_template.jinja";
 
 /// V3.1's template has under 4 kB.
-const MAX_SOURCE_BYTES: u64 = 1 << 20;
+const MAX_SOURCE_BYTES: u64 = 64 << 10;
 
 /// Fuel without regard to the conversation: one unit pays for an instruction or 64 bytes.
-/// V3.1's template spends about 60 on a message.
-const BASE_FUEL: u64 = 1_000_000;
+const BASE_FUEL: u64 = 100_000;
 
-/// Fuel for each byte of the conversation: it may be copied 64 times.
-const FUEL_PER_BYTE: u64 = 1;
+/// Fuel for each message or tool. V3.1's template spends about 60.
+const FUEL_PER_ITEM: u64 = 300;
+
+/// One unit of fuel for so many bytes of the conversation: they may be copied 16 times.
+const BYTES_PER_FUEL: u64 = 4;
+
+/// Fuel for any conversation. It bounds the memory that values take to about 256 MB; what needs
+/// more is many times longer than the model's context.
+const MAX_FUEL: u64 = 4_000_000;
+
+/// Stack to parse on. minijinja's parser and compiler recurse along chains (`1+1+…`, `x.a.a…`)
+/// without a limit of their own, so the longest chain that fits a source must find room.
+const BASE_STACK_BYTES: u64 = 128 << 20;
+
+/// Stack to render on, for each unit of fuel: values that hold each other are dropped, compared
+/// and shown recursively, and fuel is what bounds their depth.
+const STACK_BYTES_PER_FUEL: u64 = 512;
+
+/// How deep `tojson` follows; serde_json reads no deeper.
+const MAX_JSON_DEPTH: usize = 128;
 
 /// How deep blocks, macros and includes may nest.
 const RECURSION_LIMIT: usize = 100;
@@ -47,7 +71,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Reads a template from a file of at most 1 MiB.
+    /// Reads a template from a file of at most 64 KiB.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::TooLarge`], [`Error::Template`] if it does not parse.
@@ -73,6 +97,10 @@ impl Template {
                 limit: MAX_SOURCE_BYTES,
             });
         }
+        on_own_stack(BASE_STACK_BYTES, || Self::parse(source))
+    }
+
+    fn parse(source: String) -> Result<Self> {
         let mut environment = Environment::new();
         // as transformers configures Jinja
         environment.set_syntax(
@@ -127,18 +155,40 @@ impl Template {
             described = with_tools_described(messages, tools);
             (described.as_slice(), &[][..])
         };
-        let size: u64 = messages.iter().map(size_of).sum::<u64>()
+        let size: u64 = messages.iter().map(message_bytes).sum::<u64>()
             + tools
                 .iter()
                 .map(|tool| dumps(&tool.clone().into()).len() as u64)
                 .sum::<u64>();
+        let items = (messages.len() + tools.len()) as u64;
+        let fuel = (BASE_FUEL + items * FUEL_PER_ITEM + size / BYTES_PER_FUEL).min(MAX_FUEL);
+        let limit = BASE_OUTPUT_BYTES.saturating_add(size.saturating_mul(4));
 
+        let stack = BASE_STACK_BYTES + fuel * STACK_BYTES_PER_FUEL;
+        let mut text = on_own_stack(stack, || self.run(messages, tools, options, fuel, limit))?;
+        if options.continue_prefix
+            && messages.last().is_some_and(Message::is_prefix)
+            && let Some(rest) = text.strip_suffix(Special::Eos.name())
+        {
+            text.truncate(rest.len());
+        }
+        Ok(text)
+    }
+
+    fn run(
+        &self,
+        messages: &[Message],
+        tools: &[Tool],
+        options: &RenderOptions,
+        fuel: u64,
+        limit: u64,
+    ) -> Result<String> {
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(BASE_FUEL + size.saturating_mul(FUEL_PER_BYTE)));
+        environment.set_fuel(Some(fuel));
         let template = environment.get_template(NAME).map_err(failed)?;
         let mut output = Bounded {
             bytes: Vec::new(),
-            limit: BASE_OUTPUT_BYTES.saturating_add(size.saturating_mul(4)),
+            limit,
         };
         let values = context! {
             messages => Value::from(Serde(messages)),
@@ -153,16 +203,9 @@ impl Template {
         template
             .render_captured_to(values, &mut output)
             .map_err(failed)?;
-        let mut text = String::from_utf8(output.bytes).map_err(|error| Error::Template {
+        String::from_utf8(output.bytes).map_err(|error| Error::Template {
             problem: error.to_string(),
-        })?;
-        if options.continue_prefix
-            && messages.last().is_some_and(Message::is_prefix)
-            && let Some(rest) = text.strip_suffix(Special::Eos.name())
-        {
-            text.truncate(rest.len());
-        }
-        Ok(text)
+        })
     }
 }
 
@@ -205,8 +248,8 @@ fn with_tools_described(messages: &[Message], tools: &[Tool]) -> Vec<Message> {
     messages
 }
 
-/// About how many bytes a message gives the template to work on.
-fn size_of(message: &Message) -> u64 {
+/// How many bytes a message gives the template to work on.
+fn message_bytes(message: &Message) -> u64 {
     let bytes = match message {
         Message::System(text) | Message::User(text) => text.len(),
         Message::Tool(tool) => tool.content.len(),
@@ -216,12 +259,30 @@ fn size_of(message: &Message) -> u64 {
             text(&turn.content)
                 + text(&turn.reasoning_content)
                 + calls
-                    .map(|call| 256 + call.name.len() + call.arguments.len())
+                    .map(|call| CALL_BYTES + call.name.len() + call.arguments.len())
                     .sum::<usize>()
         }
     };
-    // The constant pays for the instructions that an empty message takes.
-    bytes as u64 + 256
+    bytes as u64
+}
+
+/// What a tool call counts for besides its text, so that many short ones can be paid for.
+const CALL_BYTES: usize = 400;
+
+/// Runs what a hostile template could make recurse deeply on a thread with room for it: running
+/// out of stack would end the process. Untouched stack takes no memory.
+fn on_own_stack<T: Send>(bytes: u64, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failed = |problem: String| Error::Template { problem };
+    let bytes = usize::try_from(bytes).map_err(|error| failed(error.to_string()))?;
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("chat-template".to_owned())
+            .stack_size(bytes)
+            .spawn_scoped(scope, work)
+            .map_err(|error| failed(format!("no thread to render it on: {error}")))?
+            .join()
+            .unwrap_or_else(|_| Err(failed("the template engine panicked".to_owned())))
+    })
 }
 
 /// Takes output up to a limit.
@@ -245,11 +306,40 @@ impl io::Write for Bounded {
 }
 
 /// Hugging Face's `tojson`: `json.dumps(…, ensure_ascii=False)`, not the HTML-safe one of Jinja.
-fn tojson(value: Value) -> Result<String, minijinja::Error> {
-    let value = serde_json::to_value(&value).map_err(|error| {
-        minijinja::Error::new(ErrorKind::BadSerialization, "cannot write JSON").with_source(error)
-    })?;
-    Ok(dumps(&value))
+fn tojson(state: &State<'_, '_>, value: Value) -> Result<String, minijinja::Error> {
+    Ok(dumps(&to_json(state, &value, 0)?))
+}
+
+/// A template's value as JSON. Each element is paid for, since a value that holds another twice
+/// can be far longer written out than it is in memory.
+fn to_json(
+    state: &State<'_, '_>,
+    value: &Value,
+    depth: usize,
+) -> Result<serde_json::Value, minijinja::Error> {
+    let failed =
+        |problem: &'static str| minijinja::Error::new(ErrorKind::BadSerialization, problem);
+    if depth > MAX_JSON_DEPTH {
+        return Err(failed("tojson: the value is nested too deeply"));
+    }
+    let text_bytes = value.as_str().map_or(0, str::len) as u64;
+    state.consume_fuel(1 + text_bytes / 64)?;
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => value
+            .try_iter()?
+            .map(|item| to_json(state, &item, depth + 1))
+            .collect(),
+        ValueKind::Map => value
+            .try_iter()?
+            .map(|key| {
+                let item = to_json(state, &value.get_item(&key)?, depth + 1)?;
+                Ok((key.to_string(), item))
+            })
+            .collect::<Result<serde_json::Map<_, _>, _>>()
+            .map(serde_json::Value::Object),
+        _ => serde_json::to_value(value)
+            .map_err(|error| failed("tojson: no JSON stands for the value").with_source(error)),
+    }
 }
 
 /// The methods of Python's strings and dictionaries that chat templates call.
@@ -262,10 +352,10 @@ fn python_method(
     let unknown = || minijinja::Error::from(ErrorKind::UnknownMethod);
     let Some(text) = value.as_str() else {
         return match method {
-            "items" | "keys" | "values" if value.kind() == minijinja::value::ValueKind::Map => {
+            "items" | "keys" | "values" if value.kind() == ValueKind::Map => {
                 let () = from_args(args)?;
                 match method {
-                    "items" => state.apply_filter("items", &[value.clone()]),
+                    "items" => state.apply_filter("items", slice::from_ref(value)),
                     "keys" => Ok(value.try_iter()?.collect()),
                     _ => value
                         .try_iter()?
@@ -305,7 +395,7 @@ fn python_method(
         }
         "upper" => Ok(Value::from(text.to_uppercase())),
         "lower" => Ok(Value::from(text.to_lowercase())),
-        "title" | "capitalize" => state.apply_filter(method, &[value.clone()]),
+        "title" | "capitalize" => state.apply_filter(method, slice::from_ref(value)),
         "find" => {
             let (part,): (&str,) = from_args(args)?;
             let at = text.find(part).and_then(|at| text.get(..at));

@@ -1,22 +1,19 @@
 //! The chat format: golden renderings, the published Jinja template, and answers parsed.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test may
 
 use std::sync::LazyLock;
 
+mod common;
+
+use common::{TOKENIZER, fixture};
 use dsv3_tokenizer::{
-    AssistantMessage, Event, FinishReason, Message, Mode, OutputParser, Parsed, Prompt,
-    RenderOptions, Template, TokenId, Tokenizer, ToolCall, messages_from_value, parse_text, render,
+    Event, FinishReason, Message, Mode, OutputParser, Parsed, Prompt, RenderOptions, Template,
+    TokenId, messages_from_value, parse_text, render,
 };
 use proptest::prelude::*;
 
-static TOKENIZER: LazyLock<Tokenizer> =
-    LazyLock::new(|| Tokenizer::from_file(fixture("tokenizer/tokenizer.json")).unwrap());
-
 static TEMPLATE: LazyLock<Template> =
     LazyLock::new(|| Template::from_file(fixture("chat/chat_template.jinja")).unwrap());
-
-fn fixture(name: &str) -> String {
-    format!("{}/../../fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Breaks with: any byte of the format out of place, natively or through the template.
 #[test]
@@ -79,72 +76,6 @@ fn prefix_raw_and_fim_prompts() {
         Prompt::raw("Hello!").to_ids(&TOKENIZER).unwrap(),
         [0, 19923, 3]
     );
-}
-
-fn words() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-z <>/]{0,10}",
-        Just("x</think>y</think>z".to_owned()),
-        "\\PC{0,5}"
-    ]
-}
-
-fn conversation() -> impl Strategy<Value = Vec<Message>> {
-    let turn = prop_oneof![
-        words().prop_map(|t| vec![Message::user(t)]),
-        words().prop_map(|t| vec![Message::system(t)]),
-        words().prop_map(|t| vec![Message::assistant(t)]),
-        (
-            words(),
-            proptest::collection::vec((words(), words()), 1..3),
-            words()
-        )
-            .prop_map(|(content, calls, result)| {
-                let tool_calls: Vec<_> = calls.iter().map(|(n, a)| ToolCall::new(n, a)).collect();
-                let results = tool_calls.iter().map(|_| Message::tool(result.clone()));
-                let results: Vec<_> = results.collect();
-                let turn = AssistantMessage {
-                    content: Some(content),
-                    tool_calls,
-                    ..AssistantMessage::default()
-                };
-                std::iter::once(Message::Assistant(turn))
-                    .chain(results)
-                    .collect()
-            }),
-    ];
-    proptest::collection::vec(turn, 1..6).prop_map(|turns| turns.concat())
-}
-
-proptest! {
-    /// Breaks with: a native renderer and a template that part ways on any conversation.
-    #[test]
-    fn native_rendering_is_the_templates(
-        messages in conversation(), thinking: bool, add_generation_prompt: bool,
-    ) {
-        let options = RenderOptions { thinking, add_generation_prompt, continue_prefix: false };
-        let native = render(&messages, &[], &options).unwrap().to_text();
-        prop_assert_eq!(native, TEMPLATE.render(&messages, &[], &options).unwrap());
-    }
-}
-
-/// Breaks with: a template that can hang or eat the memory of whoever opens a checkpoint.
-#[test]
-fn templates_that_attack_end_with_an_error() {
-    let user = [Message::user("hi")];
-    let bombs = [
-        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}x{% endfor %}{% endfor %}{% endfor %}",
-        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        "{% set ns = namespace(s='xxxxxxxx') %}{% for a in range(200) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
-    ];
-    for bomb in &bombs[..2] {
-        let template = Template::from_source(*bomb).unwrap();
-        let error = template
-            .render(&user, &[], &RenderOptions::default())
-            .unwrap_err();
-        assert!(error.to_string().contains("template"), "{error}");
-    }
-    assert!(Template::from_source("{% if %}").is_err());
 }
 
 /// Transcripts, well-formed and not, as pieces whose order is arbitrary.
