@@ -1,0 +1,105 @@
+//! Commands over text alone: no weights needed.
+
+use dsv3_tokenizer::{
+    Conversation, Mode, RenderOptions, Template, TokenId, Tool, parse_text, render as render_chat,
+};
+use serde_json::json;
+
+use crate::cli::{DetokenizeArgs, Global, ParseArgs, RenderArgs, TokenizeArgs};
+use crate::model;
+use crate::output::{Usage, read_stdin, read_text, say, say_json};
+
+fn say_ids(global: &Global, ids: &[TokenId]) -> anyhow::Result<()> {
+    if global.json {
+        return say_json(&json!({ "ids": ids }));
+    }
+    let ids: Vec<String> = ids.iter().map(TokenId::to_string).collect();
+    say(&(ids.join(" ") + "\n"))
+}
+
+/// `dsv3 tokenize`
+pub(crate) fn tokenize(global: &Global, args: TokenizeArgs) -> anyhow::Result<()> {
+    let tokenizer = model::tokenizer(global, &args.tokenizer)?;
+    let text = match args.text {
+        Some(text) => text,
+        None => read_stdin()?,
+    };
+    let ids = match args.special {
+        true => tokenizer.encode_with_special(&text)?,
+        false => tokenizer.encode(&text)?,
+    };
+    say_ids(global, &ids)
+}
+
+/// Ids however they are separated.
+fn parse_ids(text: &str) -> anyhow::Result<Vec<TokenId>> {
+    let separators = |c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']');
+    let words = text.split(separators).filter(|word| !word.is_empty());
+    let ids = words.map(|word| {
+        let wrong = || Usage(format!("{word:?} is no token id; give whole numbers"));
+        Ok(word.parse().map_err(|_| wrong())?)
+    });
+    ids.collect()
+}
+
+/// `dsv3 detokenize`
+pub(crate) fn detokenize(global: &Global, args: DetokenizeArgs) -> anyhow::Result<()> {
+    let tokenizer = model::tokenizer(global, &args.tokenizer)?;
+    let ids = match args.ids.is_empty() {
+        true => parse_ids(&read_stdin()?)?,
+        false => parse_ids(&args.ids.join(" "))?,
+    };
+    let text = match args.skip_special {
+        true => tokenizer.decode_skip_special(&ids)?,
+        false => tokenizer.decode(&ids)?,
+    };
+    match global.json {
+        true => say_json(&json!({ "text": text })),
+        false => say(&(text + "\n")),
+    }
+}
+
+/// `dsv3 render`
+pub(crate) fn render(global: &Global, args: RenderArgs) -> anyhow::Result<()> {
+    let file = args.messages.display();
+    let conversation = Conversation::from_json(&read_text(&args.messages)?)
+        .map_err(|e| anyhow::anyhow!("{file}: {e}"))?;
+    let tools = match &args.tools {
+        Some(path) => Tool::list_from_json(&read_text(path)?)
+            .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?,
+        None => conversation.tools,
+    };
+    let options = RenderOptions {
+        thinking: args.think,
+        add_generation_prompt: !args.no_generation_prompt,
+        continue_prefix: false,
+    };
+    let messages = conversation.messages;
+    let text = match &args.template {
+        Some(path) => Template::from_file(path)?.render(&messages, &tools, &options)?,
+        None => {
+            let prompt = render_chat(&messages, &tools, &options)?;
+            if args.ids {
+                let tokenizer = model::tokenizer(global, &args.tokenizer)?;
+                return say_ids(global, &prompt.to_ids(&tokenizer)?);
+            }
+            prompt.to_text()
+        }
+    };
+    if args.ids {
+        let tokenizer = model::tokenizer(global, &args.tokenizer)?;
+        return say_ids(global, &tokenizer.encode_with_special(&text)?);
+    }
+    match global.json {
+        true => say_json(&json!({ "prompt": text })),
+        false => say(&(text + "\n")),
+    }
+}
+
+/// `dsv3 parse`
+pub(crate) fn parse(global: &Global, args: ParseArgs) -> anyhow::Result<()> {
+    let tokenizer = model::tokenizer(global, &args.tokenizer)?;
+    let text = read_stdin()?;
+    let mode = Mode::from_thinking(args.think);
+    say_json(&parse_text(&tokenizer, &text, mode)?)
+}
