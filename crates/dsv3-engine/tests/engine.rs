@@ -162,7 +162,11 @@ fn a_cached_prefix_is_reused_and_changes_nothing() {
         .stream(again, &mut |_| ControlFlow::Continue(()))
         .unwrap();
     assert_eq!(reused.tokens, computed.tokens);
-    assert_eq!(reused.logprobs, computed.logprobs);
+    // One computes a few rows over many cached ones, the other all rows: attention may take its
+    // two forms, which round differently.
+    for (reused, computed) in reused.logprobs.iter().zip(&computed.logprobs) {
+        assert!((reused - computed).abs() < 1e-5, "{reused} {computed}");
+    }
 }
 
 /// Breaks with: scores that are those of another position.

@@ -51,6 +51,11 @@ impl LogitBias {
         self.0.is_empty()
     }
 
+    /// A token's bias; 0 where it has none.
+    pub(crate) fn get(&self, token: u32) -> f64 {
+        self.0.get(&token).copied().unwrap_or(0.0)
+    }
+
     /// The ids with their biases, ids ascending.
     pub fn iter(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         self.0.iter().map(|(&token, &bias)| (token, bias))

@@ -58,6 +58,11 @@ impl History {
         self.in_output.get(&token).copied().unwrap_or(0)
     }
 
+    /// Whether a token stands in prompt or output.
+    pub(crate) fn contains(&self, token: u32) -> bool {
+        self.in_output.contains_key(&token)
+    }
+
     /// Each distinct token of prompt and output with the times it stands in the output, in no
     /// particular order.
     pub(crate) fn seen(&self) -> impl Iterator<Item = (u32, u32)> + '_ {

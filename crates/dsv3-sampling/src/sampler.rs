@@ -190,21 +190,25 @@ fn adjust<'a>(
             *x = f(f64::from(*x)).clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
         }
     };
+    // A token with both is rounded once.
     if penalised {
         for (token, count) in history.seen() {
             let count = f64::from(count);
+            let bias = params.logit_bias.get(token);
             change(token, &|x| {
                 let x = if x > 0.0 {
                     x / repetition
                 } else {
                     x * repetition
                 };
-                x - frequency * count - if count > 0.0 { presence } else { 0.0 }
+                x - frequency * count - if count > 0.0 { presence } else { 0.0 } + bias
             });
         }
     }
     for (token, bias) in params.logit_bias.iter() {
-        change(token, &|x| x + bias);
+        if !(penalised && history.contains(token)) {
+            change(token, &|x| x + bias);
+        }
     }
     scratch
 }

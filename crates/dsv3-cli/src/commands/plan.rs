@@ -101,7 +101,7 @@ fn fit(plan: &Plan) -> String {
     ];
     for (i, device) in fit.devices.iter().enumerate() {
         let layers = match device.layers {
-            Some((first, last)) => format!("{first}-{last}"),
+            Some((first, end)) => format!("{first}-{}", end.saturating_sub(1)),
             None => "none".into(),
         };
         rows.push(vec![

@@ -100,6 +100,9 @@ pub(crate) fn render(global: &Global, args: RenderArgs) -> anyhow::Result<()> {
 pub(crate) fn parse(global: &Global, args: ParseArgs) -> anyhow::Result<()> {
     let tokenizer = model::tokenizer(global, &args.tokenizer)?;
     let text = read_stdin()?;
-    let mode = Mode::from_thinking(args.think);
-    say_json(&parse_text(&tokenizer, &text, mode)?)
+    // Files and shells end text with a newline that the model did not write.
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let mut parsed = parse_text(&tokenizer, text, Mode::from_thinking(args.think))?;
+    parsed.finish_reason = None; // nobody knows why a text at hand ended
+    say_json(&parsed)
 }
