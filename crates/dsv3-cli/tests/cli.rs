@@ -1,4 +1,5 @@
 //! The built binary as people call it: every command, and wrong input of each kind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

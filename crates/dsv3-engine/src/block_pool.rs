@@ -116,6 +116,17 @@ impl BlockPool {
         content
     }
 
+    /// Forget what block `id` holds: nobody may share it any more.
+    pub(crate) fn unseal(&mut self, id: BlockId) {
+        if let Some(key) = self
+            .blocks
+            .get_mut(id.0 as usize)
+            .and_then(|b| b.key.take())
+        {
+            self.known.remove(&key);
+        }
+    }
+
     /// Forget all contents: the cache behind them is gone.
     pub(crate) fn forget(&mut self) {
         self.known.clear();

@@ -216,6 +216,10 @@ impl<R: ModelRunner> Engine<R> {
                 false => drop(batch.logit_rows.pop()),
             }
         }
+        if batch.logit_rows.is_empty() {
+            // Not every device computes a product of no rows.
+            batch.logit_rows.extend(batch.tokens.len().checked_sub(1));
+        }
         (batch, sampling)
     }
 
@@ -239,7 +243,10 @@ impl<R: ModelRunner> Engine<R> {
             };
             let (said, reason) = match sampled {
                 Ok(sampled) => sequence.append(sampled, capacity),
-                Err(error) => (Vec::new(), Some(FinishReason::Error(error.to_string()))),
+                Err(error) => {
+                    sequence.taint(&mut self.scheduler.pool);
+                    (Vec::new(), Some(FinishReason::Error(error.to_string())))
+                }
             };
             events.extend(said.into_iter().map(|event| (*id, event)));
             if let Some(reason) = reason {

@@ -37,7 +37,8 @@ impl Default for StopConditions {
 pub enum Input {
     /// Ids, used as they are.
     Ids(Vec<TokenId>),
-    /// Plain text: one BOS is put in front.
+    /// Plain text to go on with: one BOS is put in front, and control tokens written out are taken
+    /// for what they are. Text from strangers belongs into a [`Chat`](Input::Chat).
     Text(String),
     /// A rendered conversation.
     Chat(Prompt),

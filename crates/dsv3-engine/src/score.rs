@@ -57,6 +57,11 @@ impl<R: ModelRunner> Engine<R> {
         let blocks: Vec<_> = (0..needed).filter_map(|_| pool.allocate()).collect();
         let table: Vec<u32> = blocks.iter().map(|b| b.0).collect();
         let result = self.score_in(ids, top, &table, on_position);
+        if matches!(result, Err(EngineError::Model(_) | EngineError::Forward(_))) {
+            // The pass may have left the cache in pieces.
+            self.scheduler.restart_all();
+            self.runner.reset();
+        }
         for block in blocks {
             self.scheduler.pool.release(block);
         }

@@ -120,6 +120,13 @@ impl Sequence {
         (self.computed, self.sealed, self.content) = (0, 0, START);
     }
 
+    /// Let nobody share its blocks: what they hold led to numbers that are none.
+    pub(crate) fn taint(&self, pool: &mut BlockPool) {
+        for block in &self.blocks {
+            pool.unseal(*block);
+        }
+    }
+
     /// The token that must come next, whatever the model says: the end of reasoning that has
     /// gone on for long enough.
     pub(crate) fn forced(&self) -> Option<TokenId> {

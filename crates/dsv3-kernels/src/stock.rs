@@ -222,7 +222,7 @@ impl<B: Backend> Float<B> {
         Float(B::float_mask_fill(self.0, mask, f64::from(value).into()))
     }
 
-    pub(crate) fn to_ints(self) -> Ints<B> {
+    pub(crate) fn into_ints(self) -> Ints<B> {
         let dtype = get_or_init_device_settings::<B>(&self.device()).int_dtype;
         Ints(B::float_into_int(self.0, dtype))
     }
@@ -275,7 +275,7 @@ impl<B: Backend> Ints<B> {
     }
 
     /// The values on the host. Waits for the device.
-    pub(crate) fn to_host(self) -> Result<Vec<i64>, String> {
+    pub(crate) fn into_host(self) -> Result<Vec<i64>, String> {
         let data = try_read_sync(B::int_into_data(self.0))
             .ok_or("this device can't be read synchronously")?
             .map_err(|e| e.to_string())?;

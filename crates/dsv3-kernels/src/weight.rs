@@ -25,6 +25,8 @@ use crate::packed::{Expert, HalfFormat, Packed};
 #[derive(Clone, Debug)]
 pub struct Weight(Repr);
 
+// Nearly every weight of a checkpoint is of the large kind, so boxing it would save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Repr {
     Plain(Tensor<2>),

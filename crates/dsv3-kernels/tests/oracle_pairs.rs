@@ -1,5 +1,6 @@
 //! Every kernel against its oracle in stock Burn, on every device, over shapes that divide
 //! nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

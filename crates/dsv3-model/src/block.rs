@@ -12,6 +12,7 @@ use crate::norm::RMSNorm;
 use crate::trace::Trace;
 
 /// The feed-forward part: dense in the first layers, experts after.
+#[allow(clippy::large_enum_variant)] // one a layer, and nearly all are the large one
 #[derive(Clone, Debug)]
 enum FeedForward {
     Dense(Mlp),

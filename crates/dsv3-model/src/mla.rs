@@ -54,6 +54,7 @@ impl Context {
 }
 
 /// How queries are made: through a low-rank bottleneck or directly (`q_lora_rank` null).
+#[allow(clippy::large_enum_variant)] // one a layer, of the same kind in all of them
 #[derive(Clone, Debug)]
 enum Query {
     LowRank { a: Linear, norm: RMSNorm, b: Linear },

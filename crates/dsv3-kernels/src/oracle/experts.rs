@@ -9,6 +9,9 @@ use burn::tensor::{FloatDType, IndexingUpdateOp};
 use crate::packed::{Activations, Experts, Packed};
 use crate::stock::{Float, Ints};
 
+/// How one weight is applied: `x [T, in]`, `[out, in]` → `[T, out]`.
+pub(crate) type ApplyLinear<B> = dyn Fn(FloatTensor<B>, &Packed<B>, Activations) -> FloatTensor<B>;
+
 /// `x [T, hidden]`, `ids [T, k]`, `weights [T, k]` → `[T, hidden]`; `linear` is how one weight
 /// is applied.
 pub(crate) fn packed_experts<B: Backend>(
@@ -17,7 +20,7 @@ pub(crate) fn packed_experts<B: Backend>(
     weights: FloatTensor<B>,
     experts: &Experts<B>,
     activations: Activations,
-    linear: &dyn Fn(FloatTensor<B>, &Packed<B>, Activations) -> FloatTensor<B>,
+    linear: &ApplyLinear<B>,
 ) -> FloatTensor<B> {
     let x = Float::<B>(x);
     let (device, dtype) = (x.device(), x.dtype());
@@ -25,7 +28,7 @@ pub(crate) fn packed_experts<B: Backend>(
     let weights = Float::<B>(weights);
     let k = weights.dim(1);
     let zeros = Float::<B>::zeros(&[tokens, hidden], &device, FloatDType::F32);
-    let Ok(ids) = Ints::<B>(ids).to_host() else {
+    let Ok(ids) = Ints::<B>(ids).into_host() else {
         // The device is lost. NaN is what the engine's check of the logits reports.
         return zeros.add_scalar(f32::NAN).cast(dtype).0;
     };

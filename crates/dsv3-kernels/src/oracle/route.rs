@@ -71,7 +71,7 @@ pub(crate) fn route<B: Backend>(
     });
     // NaN logits would make ranks meet; the clamp keeps their sum a valid id.
     let ids = Float::<B>::cat(ids.collect(), 1);
-    let ids = Float::<B>(B::float_clamp_max(ids.0, (experts as f64 - 1.0).into())).to_ints(); // [T, k]
+    let ids = Float::<B>(B::float_clamp_max(ids.0, (experts as f64 - 1.0).into())).into_ints(); // [T, k]
 
     let mut weights = scores.gather(1, ids.clone()); // [T, k]
     if spec.normalize {
