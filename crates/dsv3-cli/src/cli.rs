@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// The checkpoint's folder: config.json, tokenizer.json, safetensors
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
-    /// Where to compute: cpu, wgpu[:N] or cuda[:N]
+    /// Where to compute: cpu, wgpu, wgpu:N, cuda or cuda:N
     #[arg(long, global = true, default_value = "cpu")]
     pub(crate) device: DeviceSpec,
     /// Threads of the CPU [default: all cores]
