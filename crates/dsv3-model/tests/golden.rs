@@ -336,3 +336,48 @@ fn yarn_frequencies_and_scales() {
         assert!((rope.attention_scaling() - scaling).abs() < 1e-6, "{name}");
     }
 }
+
+/// Breaks with: a rotation that depends on where a sequence stands and not on distances alone.
+#[test]
+fn only_differences_of_positions_matter() {
+    let golden = Golden::open("realdims");
+    let model = golden.model(&LoadOptions::cpu());
+    let mut cache = model.new_cache(8, BLOCK);
+    let mut batch = ForwardBatch::default();
+    batch.push(&golden.prompt(), 0, (0..8).collect());
+    batch.want_all_logits();
+    for shift in [1, 1000, 100_000] {
+        let mut moved = batch.clone();
+        moved.positions.iter_mut().for_each(|p| *p += shift);
+        let logits = values(model.forward(&moved, &mut cache).unwrap().logits);
+        let what = format!("moved by {shift}");
+        assert_close(&what, &logits, golden.tensor("f32.logits"), 1e-4);
+    }
+}
+
+/// Breaks with: a batch that a kernel takes on trust: it would read or write another sequence's
+/// cache, or memory that is none of its.
+#[test]
+fn batches_that_lie_are_refused() {
+    let golden = Golden::open("noqlora");
+    let model = golden.model(&LoadOptions::cpu());
+    let mut cache = model.new_cache(2, BLOCK);
+    let mut good = ForwardBatch::default();
+    good.push(&[1, 2, 3], 0, vec![0]);
+    assert!(model.forward(&good, &mut cache).is_ok());
+    let mut refused = |what: &str, change: &dyn Fn(&mut ForwardBatch)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let error = model.forward(&bad, &mut cache).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refused("token id 512", &|b| b.tokens[1] = 512);
+    refused("max_position_embeddings", &|b| b.positions[0] = u32::MAX);
+    refused("2 positions", &|b| b.positions.truncate(2));
+    refused("cache block 2", &|b| b.sequences[0].blocks = vec![2]);
+    refused("needs room", &|b| b.sequences[0].blocks.clear());
+    refused("in a context of 2", &|b| b.sequences[0].context = 2);
+    refused("logits asked of row 3", &|b| b.logit_rows = vec![3]);
+    refused("cover 2 of 3", &|b| b.sequences[0].rows = 0..2);
+    refused("no tokens", &|b| *b = ForwardBatch::default());
+}
