@@ -68,6 +68,7 @@ pub(crate) enum Command {
 
 /// How to load and run the model.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct LoadArgs {
     /// Format of activations
     #[arg(long, value_enum, default_value = "f32")]
@@ -331,9 +332,9 @@ pub(crate) struct ConvertArgs {
     /// Format of the weights
     #[arg(long, value_enum)]
     pub(crate) format: TargetFormat,
-    /// Let fp8 scales be any value, as V3's, instead of powers of two, as V3.1's
-    #[arg(long)]
-    pub(crate) any_scale: bool,
+    /// Block scales of fp8 weights: powers of two as V3.1's, or any as V3's
+    #[arg(long, value_enum, default_value = "ue8m0")]
+    pub(crate) scales: Scales,
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = dsv3_weights::parse_size)]
     pub(crate) shard_size: u64,
@@ -343,4 +344,10 @@ pub(crate) struct ConvertArgs {
 pub(crate) enum TargetFormat {
     Bf16,
     Fp8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scales {
+    Ue8m0,
+    F32,
 }

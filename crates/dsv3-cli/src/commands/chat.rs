@@ -116,12 +116,37 @@ impl Chat {
         let rest = rest.trim();
         let path = PathBuf::from(rest);
         match (name, rest.is_empty()) {
-            ("think", _) => self.thinking = true,
-            ("nothink", _) => self.thinking = false,
-            ("thoughts", _) => self.show_thoughts = !self.show_thoughts,
-            ("system", empty) => self.system = (!empty).then(|| rest.to_owned()),
-            ("tools", true) => self.tools.clear(),
-            ("tools", false) => self.tools = read_tools(&path)?,
+            ("think" | "nothink", _) => {
+                self.thinking = name == "think";
+                eprintln!("[{name}]");
+            }
+            ("thoughts", _) => {
+                self.show_thoughts = !self.show_thoughts;
+                let how = if self.show_thoughts {
+                    "as they come"
+                } else {
+                    "as one line"
+                };
+                eprintln!("[thoughts are shown {how}]");
+            }
+            ("system", empty) => {
+                self.system = (!empty).then(|| rest.to_owned());
+                eprintln!(
+                    "[{}]",
+                    if empty {
+                        "no instructions"
+                    } else {
+                        "instructions set"
+                    }
+                );
+            }
+            ("tools", empty) => {
+                self.tools = match empty {
+                    true => Vec::new(),
+                    false => read_tools(&path)?,
+                };
+                eprintln!("[{} tools]", self.tools.len());
+            }
             ("result", _) => {
                 self.messages.push(Message::tool(rest));
                 return Ok(Next::Answer);
@@ -132,14 +157,19 @@ impl Chat {
                 std::fs::write(&temporary, text)
                     .and_then(|()| std::fs::rename(&temporary, &path))
                     .with_context(|| format!("{rest} can't be written"))?;
+                eprintln!("[{} messages written]", self.all().len());
             }
             ("load", false) => {
                 let conversation =
                     Conversation::from_json(&read_text(&path)?).with_context(|| rest.to_owned())?;
                 self.system = None;
                 self.messages = conversation.messages;
+                eprintln!("[{} messages read]", self.messages.len());
             }
-            ("clear", _) => self.messages.clear(),
+            ("clear", _) => {
+                self.messages.clear();
+                eprintln!("[begun anew]");
+            }
             ("help", _) => say(HELP)?,
             ("quit" | "exit", _) => return Ok(Next::Quit),
             ("save" | "load", true) => eprintln!("/{name} needs a file's name"),

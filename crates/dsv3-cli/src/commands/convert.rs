@@ -4,7 +4,7 @@ use anyhow::bail;
 use dsv3_weights::convert::{ConvertFormat, ConvertOptions, convert};
 use dsv3_weights::{Checkpoint, WeightsError};
 
-use crate::cli::{ConvertArgs, Global, TargetFormat};
+use crate::cli::{ConvertArgs, Global, Scales, TargetFormat};
 use crate::output::{say, say_json};
 use crate::{interrupt, model};
 
@@ -15,7 +15,7 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<()> {
         format: match args.format {
             TargetFormat::Bf16 => ConvertFormat::Bf16,
             TargetFormat::Fp8 => ConvertFormat::Fp8 {
-                ue8m0: !args.any_scale,
+                ue8m0: args.scales == Scales::Ue8m0,
             },
         },
         shard_bytes: args.shard_size,
