@@ -1,18 +1,29 @@
 //! What can be typed.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dsv3_kernels::DeviceSpec;
 use dsv3_sampling::{
-    FrequencyPenalty, MinP, PresencePenalty, Preset, RepetitionPenalty, Temperature, TopK, TopP,
+    FrequencyPenalty, MinP, PresencePenalty, Preset, RepetitionPenalty, Seed, Temperature, TopK,
+    TopLogprobs, TopP,
 };
 use dsv3_weights::{CacheDtype, DeviceMemory, PlanFormat};
 
+use crate::input::{Ids, parse_ids};
+
 /// Run DeepSeek-V3.1 from its published checkpoint.
+///
+/// A checkpoint is a folder in the published layout: config.json, *.safetensors, tokenizer.json.
+/// Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 130
+/// ended by Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "dsv3", version, max_term_width = 100)]
+#[command(
+    name = "dsv3",
+    version,
+    max_term_width = 100,
+    after_help = "Example: dsv3 generate --model DeepSeek-V3.1 --prompt 'Why is the sky blue?'"
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -22,16 +33,17 @@ pub(crate) struct Cli {
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// The checkpoint's folder: config.json, tokenizer.json, safetensors
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
     /// Where to compute: cpu, wgpu, wgpu:N, cuda or cuda:N
-    #[arg(long, global = true, default_value = "cpu")]
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: DeviceSpec,
     /// Threads of the CPU [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) threads: Option<u16>,
     /// Say on stderr what is going on; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -63,6 +75,7 @@ pub(crate) enum Command {
     /// Write a checkpoint in another number format
     Convert(ConvertArgs),
     /// What this machine and this build can do
+    #[command(after_help = "Example: dsv3 doctor --model DeepSeek-V3.1")]
     Doctor,
 }
 
@@ -76,9 +89,10 @@ pub(crate) struct LoadArgs {
     /// Round activations to fp8 in front of fp8 weights, as DeepSeek trained
     #[arg(long)]
     pub(crate) w8a8: bool,
-    /// Tokens that the cache holds: prompt and answer together
-    #[arg(long, value_name = "TOKENS", default_value = "8192")]
-    pub(crate) context: NonZeroUsize,
+    /// Tokens that the cache holds, prompt and answer together [default: what the task needs; in
+    /// chat 8192]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) context: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,28 +101,27 @@ pub(crate) enum Dtype {
     Bf16,
 }
 
-/// How to choose tokens. What is not given comes from --preset, then from the checkpoint's
-/// generation_config.json, then is temperature 0.6 and top-p 0.95.
+/// How to choose tokens, and when to end.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// Settings by kind of work: coding, analysis, creative, chat
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     pub(crate) preset: Option<Preset>,
     /// 0 takes the most probable token always; at most 2
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<Temperature>,
     /// Keep the most probable tokens up to this sum
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) top_p: Option<TopP>,
     /// Keep this many tokens
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<TopK>,
     /// Keep tokens at least this fraction as probable as the best
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) min_p: Option<MinP>,
     /// Divide the logits of tokens already there by this
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) repetition_penalty: Option<RepetitionPenalty>,
     /// Subtract this from the logits of tokens already written
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -116,24 +129,35 @@ pub(crate) struct SamplingArgs {
     /// Subtract this for each time that a token was written
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) frequency_penalty: Option<FrequencyPenalty>,
-    /// The same seed gives the same text
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// End at this text; may be given several times
+    /// The same seed gives the same text [default: another one each time]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seed: Option<Seed>,
+    /// End in front of this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
-    /// Tokens to write at most
-    #[arg(long, value_name = "N", default_value = "512")]
-    pub(crate) max_new_tokens: NonZeroUsize,
+    /// Tokens to write at most [default: 512; in chat, what the cache holds]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_new_tokens: Option<u32>,
     /// Tokens of reasoning at most
     #[arg(long, value_name = "N")]
     pub(crate) max_thinking_tokens: Option<usize>,
+    /// Go on past the end that the model itself writes
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
 }
+
+/// What the help says of precedence.
+const PRECEDENCE: &str = "\
+Sampling: a flag goes before --preset, --preset before the checkpoint's generation_config.json,
+and that before temperature 0.6 and top-p 0.95. As in transformers, a file that does not say
+\"do_sample\": true means greedy; --top-p, --top-k or --min-p alone then sample at 0.6.";
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: dsv3 generate --model DeepSeek-V3.1 --think --prompt 'Why is the sky blue?'\n\
-    The answer goes to stdout, reasoning to stderr. Without a tokenizer.json the ids are printed."
+    after_help = format!("Example: dsv3 generate --model DeepSeek-V3.1 --think --prompt 'Why is the sky blue?'\n\n\
+    Text is taken as a user's message (--chat) unless --raw is given; ids are used as they are,\n\
+    no BOS is added. One newline at the end of stdin or of a file is not part of the prompt.\n\
+    The answer goes to stdout, reasoning to stderr. Without a tokenizer.json the ids are printed.\n\n{PRECEDENCE}")
 )]
 pub(crate) struct GenerateArgs {
     /// The prompt
@@ -143,11 +167,14 @@ pub(crate) struct GenerateArgs {
     #[arg(long, group = "input", value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
     /// The prompt as token ids, used as they are: 1,2,3
-    #[arg(long, group = "input", value_name = "IDS", value_delimiter = ',')]
-    pub(crate) input_ids: Option<Vec<u32>>,
+    #[arg(long, group = "input", value_name = "IDS", value_parser = parse_ids, allow_hyphen_values = true)]
+    pub(crate) input_ids: Option<Ids>,
     /// The prompt is plain text to go on with: one BOS, no chat format
     #[arg(long, conflicts_with_all = ["chat", "think"])]
     pub(crate) raw: bool,
+    /// With --raw: control tokens written out in the text are those tokens
+    #[arg(long, conflicts_with_all = ["chat", "think", "input_ids"], requires = "raw")]
+    pub(crate) special: bool,
     /// The prompt is a user's message (what text is taken for without --raw)
     #[arg(long, conflicts_with = "input_ids")]
     pub(crate) chat: bool,
@@ -163,7 +190,7 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dsv3 chat --model DeepSeek-V3.1 --think\n\
     Type /help in the conversation for what it understands. Where stdin is no terminal, or with\n\
-    --prompt, one answer is given and that is all.")]
+    --prompt, one answer is given and that is all; its settings are those of dsv3 generate.")]
 pub(crate) struct ChatArgs {
     /// One message, one answer, no conversation
     #[arg(long, value_name = "TEXT")]
@@ -193,14 +220,22 @@ pub(crate) struct ChatArgs {
 )]
 pub(crate) struct ScoreArgs {
     /// Token ids, used as they are: 1,2,3
-    #[arg(long, group = "scored", value_name = "IDS", value_delimiter = ',')]
-    pub(crate) input_ids: Option<Vec<u32>>,
+    #[arg(long, group = "scored", value_name = "IDS", value_parser = parse_ids, allow_hyphen_values = true)]
+    pub(crate) input_ids: Option<Ids>,
     /// Text; one BOS is put in front [default: stdin]
     #[arg(long, group = "scored", value_name = "TEXT")]
     pub(crate) text: Option<String>,
-    /// Also the N most probable tokens at each position
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(crate) top: i64,
+    /// Control tokens written out in the text are those tokens
+    #[arg(long, conflicts_with = "input_ids")]
+    pub(crate) special: bool,
+    /// Also the N most probable tokens at each position, at most 20
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "0",
+        allow_negative_numbers = true
+    )]
+    pub(crate) top: TopLogprobs,
     /// Write the logits, `logits` F32 [tokens, vocab], as safetensors
     #[arg(long, value_name = "FILE")]
     pub(crate) logits_out: Option<PathBuf>,
@@ -258,6 +293,9 @@ pub(crate) struct RenderArgs {
     /// Print token ids
     #[arg(long)]
     pub(crate) ids: bool,
+    /// Leave out the EOS behind a last message marked as "prefix", so that the model goes on
+    #[arg(long)]
+    pub(crate) continue_prefix: bool,
     /// Render through this Jinja template instead
     #[arg(long, value_name = "FILE")]
     pub(crate) template: Option<PathBuf>,
@@ -332,7 +370,7 @@ pub(crate) struct ConvertArgs {
     /// Format of the weights
     #[arg(long, value_enum)]
     pub(crate) format: TargetFormat,
-    /// Block scales of fp8 weights: powers of two as V3.1's, or any as V3's
+    /// For fp8: scales that are powers of two (DeepSeek-V3.1) or any f32 (DeepSeek-V3)
     #[arg(long, value_enum, default_value = "ue8m0")]
     pub(crate) scales: Scales,
     /// Largest shard
@@ -350,4 +388,28 @@ pub(crate) enum TargetFormat {
 pub(crate) enum Scales {
     Ue8m0,
     F32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Breaks with: flags that clash, groups that name no flag, help without an example.
+    #[test]
+    fn every_command_is_sound_and_shows_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        let commands = command.get_subcommands();
+        for sub in commands.filter(|sub| sub.get_name() != "help") {
+            let after = sub.get_after_help().map(ToString::to_string);
+            let name = sub.get_name();
+            assert!(
+                after.unwrap_or_default().contains("Example: dsv3"),
+                "{name}"
+            );
+            assert!(sub.get_about().is_some(), "{name}");
+        }
+    }
 }

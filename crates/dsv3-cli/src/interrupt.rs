@@ -1,38 +1,45 @@
-//! Ctrl-C as a flag that long work looks at.
+//! Ctrl-C: once to stop the answer, where there is one; else, or again, to stop the program.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Context;
+
+use crate::error::INTERRUPTED;
+
+static LISTENING: AtomicBool = AtomicBool::new(false);
 static PRESSED: AtomicBool = AtomicBool::new(false);
 
-/// Exit code of a process that Ctrl-C ended.
-pub(crate) const EXIT_CODE: u8 = 130;
-
-/// From now on Ctrl-C sets the flag. Pressed a second time before anybody looked, it ends the
-/// process.
-pub(crate) fn watch() -> anyhow::Result<()> {
+/// Take Ctrl-C over. Until [`listen`] it still ends the program.
+pub(crate) fn install() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
-        if PRESSED.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(EXIT_CODE));
+        let again = PRESSED.swap(true, Ordering::SeqCst);
+        if again || !LISTENING.load(Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
         }
-    })?;
-    Ok(())
+    })
+    .context("cannot listen for Ctrl-C")
 }
 
-/// Whether it was pressed.
-pub(crate) fn pressed() -> bool {
-    PRESSED.load(Ordering::SeqCst)
-}
+/// While this lives, one Ctrl-C is only noted.
+pub(crate) struct Listening(());
 
-/// Forget that it was pressed.
-pub(crate) fn clear() {
+/// Begin to note Ctrl-C.
+pub(crate) fn listen() -> Listening {
     PRESSED.store(false, Ordering::SeqCst);
+    LISTENING.store(true, Ordering::SeqCst);
+    Listening(())
 }
 
-/// Break off if it was pressed.
-pub(crate) fn check() -> ControlFlow<()> {
-    match pressed() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+impl Listening {
+    /// Whether it was pressed.
+    pub(crate) fn pressed(&self) -> bool {
+        PRESSED.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LISTENING.store(false, Ordering::SeqCst);
+        PRESSED.store(false, Ordering::SeqCst);
     }
 }

@@ -1,10 +1,18 @@
-//! The command-line tool `dsv3`.
+//! `dsv3`: DeepSeek-V3.1 checkpoints on the command line.
+//!
+//! Flags and terminals only: what this program computes is a call into one of the library crates.
+//! Start with `cli.rs` for what can be asked, then the command's file in `commands/`.
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod cli;
 mod commands;
+mod device;
+mod error;
+mod input;
 mod interrupt;
+mod logits_file;
 mod model;
 mod output;
 mod sampling;
@@ -13,53 +21,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
-use output::Usage;
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.global.verbose {
-        0 => tracing::Level::ERROR,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::DEBUG,
+    error::install_panic_hook();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return error::refused_arguments(&refused),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .init();
-    match run(cli) {
+    match commands::run(cli) {
         Ok(code) => code,
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", output::paragraph(&error));
-            match error.is::<Usage>() {
-                true => ExitCode::from(2),
-                false => ExitCode::FAILURE,
-            }
-        }
+        Err(failed) => error::report(&failed),
     }
-}
-
-fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let global = cli.global;
-    if let Some(threads) = global.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .build_global()?;
-    }
-    match cli.command {
-        Command::Generate(args) => return commands::generate::run(&global, args),
-        Command::Chat(args) => return commands::chat::run(&global, args),
-        Command::Score(args) => commands::score::run(&global, args)?,
-        Command::Tokenize(args) => commands::text::tokenize(&global, args)?,
-        Command::Detokenize(args) => commands::text::detokenize(&global, args)?,
-        Command::Render(args) => commands::text::render(&global, args)?,
-        Command::Parse(args) => commands::text::parse(&global, args)?,
-        Command::Inspect(args) => commands::inspect::run(&global, args)?,
-        Command::Plan(args) => commands::plan::run(&global, args)?,
-        Command::Convert(args) => commands::convert::run(&global, args)?,
-        Command::Doctor => commands::doctor::run(&global)?,
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,23 +1,27 @@
-//! Opening what --model names.
+//! Opening what --model names: what is cheap first, so that a mistake shows before hundreds of
+//! gigabytes are read.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
-use dsv3_engine::{Engine, EngineConfig, LoadOptions};
-use dsv3_model::{Checkpoint, Precision, Transformer};
+use anyhow::{Context, anyhow};
+use dsv3_engine::{Engine, EngineConfig};
+use dsv3_model::{Checkpoint, ModelError, Precision, Transformer};
 use dsv3_tokenizer::Tokenizer;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{Dtype, Global, LoadArgs, TokenizerArgs};
-use crate::output::Usage;
+use crate::error::usage;
+use crate::{device, output};
 
 /// The folder that --model names.
 pub(crate) fn folder(global: &Global) -> anyhow::Result<&Path> {
-    let missing = || Usage("this needs a checkpoint: give its folder with --model DIR".into());
-    Ok(global.model.as_deref().ok_or_else(missing)?)
+    global.model.as_deref().ok_or_else(|| {
+        usage(
+            "no checkpoint is named: give its folder (the one with config.json and the \
+             .safetensors files) with --model DIR",
+        )
+    })
 }
 
 /// The tokenizer of --tokenizer or of --model.
@@ -26,56 +30,119 @@ pub(crate) fn tokenizer(global: &Global, args: &TokenizerArgs) -> anyhow::Result
         (Some(file), _) => file.clone(),
         (None, Some(dir)) => dir.join("tokenizer.json"),
         (None, None) => {
-            let text = "this needs a tokenizer: give a folder that has one with --model DIR, \
-                or the file with --tokenizer FILE";
-            return Err(Usage(text.into()).into());
+            return Err(usage(
+                "no tokenizer is named: give a folder that holds tokenizer.json with --model DIR, \
+                 or the file itself with --tokenizer FILE",
+            ));
         }
     };
     Ok(Tokenizer::from_file(&path)?)
 }
 
-/// A bar on stderr, where that is a terminal.
-pub(crate) fn progress_bar(total: u64, template: &str) -> ProgressBar {
-    let bar = match std::io::stderr().is_terminal() {
-        true => ProgressBar::new(total),
-        false => ProgressBar::hidden(),
-    };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+/// A checkpoint whose headers were read, and its tokenizer.
+pub(crate) struct Opened {
+    pub(crate) dir: PathBuf,
+    checkpoint: Checkpoint,
+    tokenizer: Option<Arc<Tokenizer>>,
+    started: Instant,
 }
 
-/// Load the model, and say how long that took.
-pub(crate) fn engine(global: &Global, load: &LoadArgs) -> anyhow::Result<(Engine, f64)> {
-    let start = Instant::now();
-    let dir = folder(global)?;
-    let checkpoint = Checkpoint::open(dir)?;
-    let options = LoadOptions {
-        precision: match load.dtype {
-            Dtype::F32 => Precision::F32,
-            Dtype::Bf16 => Precision::Bf16,
-        },
-        quantize_activations: load.w8a8,
-        ..LoadOptions::new(global.device.open()?)
-    };
-    let layers = checkpoint.args().num_hidden_layers as u64;
-    let bar = progress_bar(layers, "loading {bar:30} layer {pos}/{len} {eta}");
-    let model = Transformer::load_with_progress(&checkpoint, &options, &mut |done, _| {
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
+/// Read configuration, headers and tokenizer of the folder that --model names.
+pub(crate) fn open(global: &Global) -> anyhow::Result<Opened> {
+    let (dir, started) = (folder(global)?.to_owned(), Instant::now());
+    let checkpoint = Checkpoint::open(&dir)?;
     let file = dir.join("tokenizer.json");
     let tokenizer = match file.exists() {
         true => Some(Arc::new(Tokenizer::from_file(file)?)),
         false => None,
     };
-    let config = EngineConfig {
-        max_cached_tokens: load.context.get(),
-        ..EngineConfig::default()
-    };
-    let engine = Engine::new(model, tokenizer, config).context("the engine can't start")?;
-    let seconds = start.elapsed().as_secs_f64();
-    tracing::info!(seconds, device = %global.device, "model loaded");
-    Ok((engine, seconds))
+    Ok(Opened {
+        dir,
+        checkpoint,
+        tokenizer,
+        started,
+    })
+}
+
+impl Opened {
+    /// The tokenizer, for those who can't do without.
+    pub(crate) fn tokenizer(&self) -> anyhow::Result<&Tokenizer> {
+        self.tokenizer.as_deref().ok_or_else(|| {
+            anyhow!(
+                "{} holds no tokenizer.json, so text can't be read or written: give token ids \
+                 (--input-ids), or put the checkpoint's tokenizer.json there",
+                self.dir.display()
+            )
+        })
+    }
+
+    /// Rows of the head: logits of a position.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.checkpoint.args().vocab_size
+    }
+
+    /// Refuse what can't be begun with: no ids, or ids that the model has no embedding for.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> anyhow::Result<()> {
+        let rows = self.vocab_size();
+        if ids.is_empty() {
+            return Err(usage(
+                "there are no tokens to begin with; give at least one",
+            ));
+        }
+        match ids.iter().find(|id| **id as usize >= rows) {
+            Some(id) => Err(anyhow!(
+                "token id {id} is outside the vocabulary of {rows} (vocab_size in {}); was the \
+                 text encoded with another model's tokenizer?",
+                self.dir.join("config.json").display()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Load the weights: an engine whose cache holds `tokens` (or what --context says, and never
+    /// more than the model has positions), and the seconds since opening began.
+    pub(crate) fn load(
+        self,
+        global: &Global,
+        args: &LoadArgs,
+        tokens: usize,
+    ) -> anyhow::Result<(Engine, f64)> {
+        if args.w8a8 && self.checkpoint.args().quantization.is_none() {
+            return Err(usage(format!(
+                "--w8a8 rounds activations in front of fp8 weights, and {} has none: leave it out",
+                self.dir.display()
+            )));
+        }
+        let mut options = device::open(global.device)?;
+        options.precision = match args.dtype {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+        };
+        options.quantize_activations = args.w8a8;
+
+        let layers = self.checkpoint.args().num_hidden_layers as u64;
+        let bar = output::progress_bar(layers, "loading {bar:30} layer {pos}/{len} {eta}");
+        let model = Transformer::load_with_progress(&self.checkpoint, &options, &mut |done, _| {
+            bar.set_position(done as u64);
+        });
+        bar.finish_and_clear();
+        let model = model.map_err(|error| match error {
+            ModelError::UnsupportedDtype { dtype, .. } => usage(format!(
+                "the device {} can't compute in {dtype}: leave --dtype {dtype} out",
+                global.device
+            )),
+            other => other.into(),
+        })?;
+        let wanted = args.context.map_or(tokens, |n| n as usize);
+        let positions = model.args().max_position_embeddings;
+        let config = EngineConfig {
+            max_cached_tokens: wanted.min(positions).max(1),
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(model, self.tokenizer, config)
+            .with_context(|| format!("cannot run {}", self.dir.display()))?;
+        let seconds = self.started.elapsed().as_secs_f64();
+        tracing::info!(seconds, device = %global.device, "model loaded");
+        Ok((engine, seconds))
+    }
 }

@@ -1,99 +1,54 @@
-//! Errors and output as people and machines get them.
+//! Data on stdout, progress on stderr.
 
-use std::fmt;
-use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
+use std::io::{self, IsTerminal, Write};
 
-use anyhow::{Context, bail};
-
-/// Wrong use: exit code 2.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
-/// The error and what it was about, as one paragraph.
-pub(crate) fn paragraph(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if !parts.iter().any(|p| p.contains(&text)) {
-            parts.push(text);
-        }
-    }
-    parts.join(": ")
-}
-
-/// Whoever read our output has enough of it.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
-    })
-}
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// Write to stdout and flush, so that a stream is seen as it comes.
 pub(crate) fn say(text: &str) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot write to stdout")
 }
 
 /// Print as JSON on one line.
-pub(crate) fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    say(&(serde_json::to_string(value)? + "\n"))
+pub(crate) fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string(value).context("cannot write JSON")?;
+    say(&(text + "\n"))
 }
 
-/// All of stdin as text.
-pub(crate) fn read_stdin() -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        anyhow::anyhow!("stdin is not UTF-8: byte {at} begins no character; convert it first")
-    })
+/// Faint, on a terminal that the caller knows to be one.
+pub(crate) fn dim(text: &str) -> String {
+    format!("\x1b[2m{text}\x1b[0m")
 }
 
-/// A file as text.
-pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        Err(e) => {
-            let at = e.utf8_error().valid_up_to();
-            bail!(
-                "{} is not UTF-8: byte {at} begins no character",
-                path.display()
-            )
-        }
-    }
+/// Bold, likewise.
+pub(crate) fn bold(text: &str) -> String {
+    format!("\x1b[1m{text}\x1b[0m")
 }
 
 /// Columns, the first to the left, the others to the right.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(c));
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, w))| {
-            let w = *w;
-            match c {
-                0 => format!("{cell:<w$}"),
-                _ => format!("{cell:>w$}"),
-            }
-        });
+        let cells =
+            row.iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, width))| match column {
+                    0 => format!("{cell:<width$}"),
+                    _ => format!("{cell:>width$}"),
+                });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
@@ -104,11 +59,47 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
     }
     text
+}
+
+/// A progress bar on stderr; hidden where that is no terminal, since a log has no use for it.
+pub(crate) fn progress_bar(total: u64, template: &str) -> ProgressBar {
+    let bar = match io::stderr().is_terminal() {
+        true => ProgressBar::new(total),
+        false => ProgressBar::hidden(),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Breaks with: a comma in the wrong place, which makes a number another one.
+    #[test]
+    fn thousands_are_grouped_from_the_right() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(684_489_845_504), "684,489,845,504");
+    }
+
+    /// Breaks with: columns that don't line up.
+    #[test]
+    fn columns_line_up() {
+        let rows = [
+            vec!["a".into(), "10".into()],
+            vec!["ééé".into(), "5".into()],
+        ];
+        assert_eq!(table(&rows), "a    10\nééé   5\n");
+    }
 }

@@ -11,7 +11,7 @@ use dsv3_sampling::{
 use serde::Deserialize;
 
 use crate::cli::SamplingArgs;
-use crate::output::read_text;
+use crate::input::file_text;
 
 /// The checkpoint's own settings, a file of Hugging Face's transformers.
 const FILE: &str = "generation_config.json";
@@ -23,23 +23,39 @@ impl SamplingArgs {
             Some(preset) => preset.params(),
             None => from_checkpoint(dir)?,
         };
-        params.temperature = self.temperature.unwrap_or(params.temperature);
+        let filtered = self.top_p.is_some() || self.top_k.is_some() || self.min_p.is_some();
+        match self.temperature {
+            Some(temperature) => params.temperature = temperature,
+            // Filters do nothing to a greedy choice, so whoever gives one wants to sample.
+            None if filtered && params.temperature.is_greedy() => {
+                params.temperature = Temperature::MODEL_DEFAULT;
+            }
+            None => {}
+        }
         params.top_p = self.top_p.unwrap_or(params.top_p);
         params.top_k = self.top_k.or(params.top_k);
         params.min_p = self.min_p.or(params.min_p);
         params.repetition_penalty = self.repetition_penalty.or(params.repetition_penalty);
         params.presence_penalty = self.presence_penalty.or(params.presence_penalty);
         params.frequency_penalty = self.frequency_penalty.or(params.frequency_penalty);
-        params.seed = Some(self.seed.map_or_else(fresh_seed, Seed));
+        let seed = self.seed.unwrap_or_else(fresh_seed);
+        params.seed = Some(seed);
+        tracing::info!(
+            temperature = params.temperature.get(),
+            top_p = params.top_p.get(),
+            seed = seed.0,
+            "sampling"
+        );
         Ok(params)
     }
 
-    /// When the text ends.
-    pub(crate) fn stop(&self) -> StopConditions {
+    /// When the text ends; at `default_max` tokens if nothing is said.
+    pub(crate) fn stop(&self, default_max: usize) -> StopConditions {
         StopConditions {
             strings: self.stop.clone(),
-            max_new_tokens: self.max_new_tokens.get(),
+            max_new_tokens: self.max_new_tokens.map_or(default_max, |n| n as usize),
             max_thinking_tokens: self.max_thinking_tokens,
+            ignore_eos: self.ignore_eos,
             ..StopConditions::default()
         }
     }
@@ -68,7 +84,7 @@ fn from_checkpoint(dir: &Path) -> anyhow::Result<SamplingParams> {
         return Ok(SamplingParams::default());
     }
     let name = path.display().to_string();
-    let config: GenerationConfig = serde_json::from_str(&read_text(&path)?)
+    let config: GenerationConfig = serde_json::from_str(&file_text(&path)?)
         .with_context(|| format!("{name} is not a readable configuration; fetch it again"))?;
     config
         .params()
@@ -98,5 +114,69 @@ impl GenerationConfig {
         params.min_p = self.min_p.map(MinP::new).transpose()?;
         params.typical_p = self.typical_p.map(TypicalP::new).transpose()?;
         Ok(params)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        sampling: SamplingArgs,
+    }
+
+    fn params(flags: &str, file: Option<&str>) -> SamplingParams {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(text) = file {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+        }
+        let line = Line::parse_from(["dsv3"].into_iter().chain(flags.split_whitespace()));
+        line.sampling.params(dir.path()).unwrap()
+    }
+
+    /// Breaks with: a setting that loses to one that it should win over.
+    #[test]
+    fn flags_over_preset_over_file_over_the_models_own() {
+        let file = Some(r#"{"do_sample": true, "temperature": 0.6, "top_p": 0.95, "x": []}"#);
+        let of = |p: &SamplingParams| (p.temperature.get(), p.top_p.get());
+        assert_eq!(of(&params("", None)), (0.6, 0.95));
+        assert_eq!(of(&params("", file)), (0.6, 0.95));
+        assert_eq!(of(&params("--preset coding", file)), (0.3, 0.95));
+        assert_eq!(
+            of(&params("--preset coding --temperature 1 --top-p 0.5", file)),
+            (1.0, 0.5)
+        );
+        assert_eq!(of(&params("--temperature 0", file)), (0.0, 0.95));
+        let greedy = Some(r#"{"do_sample": false}"#);
+        assert_eq!(of(&params("--top-p 0.9", greedy)), (0.6, 0.9));
+        assert_eq!(
+            of(&params("--top-p 0.9 --temperature 0", greedy)),
+            (0.0, 0.9)
+        );
+        assert_eq!(
+            params("--top-k 40 --min-p 0.1", None).top_k,
+            Some(TopK::new(40).unwrap())
+        );
+        assert_eq!(params("--seed 7", None).seed, Some(Seed(7)));
+    }
+
+    /// Breaks with: sampling where the file doesn't ask for it.
+    #[test]
+    fn a_file_without_do_sample_is_greedy() {
+        for file in [
+            r#"{"temperature": 0.6}"#,
+            r#"{"do_sample": false, "top_p": 0.9}"#,
+        ] {
+            assert_eq!(params("", Some(file)).temperature.get(), 0.0, "{file}");
+        }
+    }
+
+    /// Breaks with: two unseeded runs that say the same.
+    #[test]
+    fn fresh_seeds_differ() {
+        assert_ne!(fresh_seed(), fresh_seed());
     }
 }

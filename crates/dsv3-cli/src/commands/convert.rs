@@ -1,15 +1,18 @@
 //! `dsv3 convert`
 
-use anyhow::bail;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
 use dsv3_weights::convert::{ConvertFormat, ConvertOptions, convert};
-use dsv3_weights::{Checkpoint, WeightsError};
+use dsv3_weights::{Checkpoint, WeightsError, human_bytes};
 
 use crate::cli::{ConvertArgs, Global, Scales, TargetFormat};
-use crate::output::{say, say_json};
+use crate::error::INTERRUPTED;
+use crate::output::{progress_bar, say, say_json};
 use crate::{interrupt, model};
 
 /// Stream the checkpoint into another format.
-pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<()> {
+pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(model::folder(global)?)?;
     let options = ConvertOptions {
         format: match args.format {
@@ -20,37 +23,46 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<()> {
         },
         shard_bytes: args.shard_size,
     };
-    interrupt::watch()?;
-    let bar = model::progress_bar(
+    interrupt::install()?;
+    let listening = interrupt::listen();
+    let bar = progress_bar(
         0,
         "converting {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
     );
     let result = convert(&checkpoint, &args.out, &options, &mut |progress| {
-        bar.set_length(progress.bytes_total);
+        if bar.length() != Some(progress.bytes_total) {
+            bar.set_length(progress.bytes_total);
+            // What an earlier run did must not count towards this run's speed.
+            bar.set_position(progress.bytes_done);
+            bar.reset_eta();
+        }
         bar.set_position(progress.bytes_done);
-        interrupt::check()
+        match listening.pressed() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     });
     bar.finish_and_clear();
     let report = match result {
         Err(WeightsError::Interrupted { .. }) => {
-            bail!("interrupted; the same command goes on where this one stopped")
+            eprintln!("interrupted; the same command goes on with what is left");
+            return Ok(ExitCode::from(INTERRUPTED));
         }
         result => result?,
     };
+    for warning in &report.warnings {
+        eprintln!("note: {warning}");
+    }
     match global.json {
-        true => say_json(&serde_json::json!({
-            "out": report.out_dir, "shards": report.shards, "shards_kept": report.shards_kept,
-            "tensors": report.tensors, "dequantized": report.dequantized,
-            "quantized": report.quantized, "cast": report.cast, "copied": report.copied,
-            "source_bytes": report.source_bytes, "bytes": report.bytes,
-        })),
+        true => say_json(&report)?,
         false => say(&format!(
             "{}: {} tensors in {} files, {} (was {})\n",
             report.out_dir.display(),
             report.tensors,
             report.shards,
-            dsv3_weights::human_bytes(report.bytes),
-            dsv3_weights::human_bytes(report.source_bytes),
-        )),
+            human_bytes(report.bytes),
+            human_bytes(report.source_bytes),
+        ))?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,43 +1,70 @@
 //! `dsv3 generate`
 
-use std::io::{IsTerminal, Write};
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use dsv3_engine::{Completion, Engine, EngineEvent, FinishReason, Input, Request};
-use dsv3_tokenizer::{Event, Message, Mode, RenderOptions, render};
-use serde_json::{Value, json};
+use dsv3_engine::{Engine, Input, Request};
+use dsv3_tokenizer::{Message, Prompt, RenderOptions, render};
 
+use crate::answer::{self, Printer};
 use crate::cli::{GenerateArgs, Global};
-use crate::output::{read_stdin, read_text, say, say_json};
-use crate::{interrupt, model};
+use crate::input::{file_text, stdin_text, without_final_newline};
+use crate::model::{self, Opened};
+use crate::output::say_json;
+use crate::{error::usage, interrupt};
+
+/// Tokens that are written if nothing else is said.
+const MAX_NEW_TOKENS: usize = 512;
 
 /// Write one answer.
 pub(crate) fn run(global: &Global, args: GenerateArgs) -> anyhow::Result<ExitCode> {
-    let params = args.sampling.params(model::folder(global)?)?;
-    let input = input(&args)?;
-    let (mut engine, load_s) = model::engine(global, &args.load)?;
+    let opened = model::open(global)?;
+    let params = args.sampling.params(&opened.dir)?;
+    let (input, prompt_tokens) = input(&args, &opened)?;
     let mut request = Request::new(input, params);
-    request.stop = args.sampling.stop();
+    request.stop = args.sampling.stop(MAX_NEW_TOKENS);
+    let tokens = prompt_tokens.saturating_add(request.stop.max_new_tokens);
+    let (mut engine, load_s) = opened.load(global, &args.load, tokens)?;
+    interrupt::install()?;
     one_shot(global, &mut engine, request, load_s)
 }
 
-/// What to go on from, and in what form.
-fn input(args: &GenerateArgs) -> anyhow::Result<Input> {
+/// What to go on from, in what form, and how many tokens it has.
+fn input(args: &GenerateArgs, opened: &Opened) -> anyhow::Result<(Input, usize)> {
     if let Some(ids) = &args.input_ids {
-        return Ok(Input::Ids(ids.clone()));
+        opened.check_ids(&ids.0)?;
+        if !args.sampling.stop.is_empty() {
+            opened.tokenizer()?;
+        }
+        return Ok((Input::Ids(ids.0.clone()), ids.0.len()));
     }
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => text.clone(),
-        (None, Some(file)) => read_text(file)?,
-        (None, None) => read_stdin()?,
+        (None, Some(file)) => without_final_newline(file_text(file)?),
+        (None, None) => without_final_newline(stdin_text("the prompt")?),
     };
-    if args.raw {
-        return Ok(Input::Text(text));
+    if text.is_empty() {
+        return Err(usage("the prompt is empty: give some text"));
     }
-    let options = RenderOptions::to_generate(args.think);
-    Ok(Input::Chat(render(&[Message::user(text)], &[], &options)?))
+    let tokenizer = opened.tokenizer()?;
+    let (input, ids) = match (args.raw, args.special) {
+        // Encoded here, because an engine's plain text is not parsed for control tokens.
+        (true, true) => {
+            let ids = tokenizer.encode_raw_prompt(&text)?;
+            (Input::Ids(ids.clone()), ids)
+        }
+        (true, false) => {
+            let ids = Prompt::raw(&text).to_ids(tokenizer)?;
+            (Input::Ids(ids.clone()), ids)
+        }
+        (false, _) => {
+            let options = RenderOptions::to_generate(args.think);
+            let prompt = render(&[Message::user(text)], &[], &options)?;
+            let ids = prompt.to_ids(tokenizer)?;
+            (Input::Chat(prompt), ids)
+        }
+    };
+    opened.check_ids(&ids)?;
+    Ok((input, ids.len()))
 }
 
 /// Generate, stream or collect, and say how it ended.
@@ -47,22 +74,14 @@ pub(crate) fn one_shot(
     request: Request,
     load_s: f64,
 ) -> anyhow::Result<ExitCode> {
-    interrupt::watch()?;
-    let mut printer = Printer::new(global, engine.tokenizer().is_none(), request.parse);
-    let mut failed = None;
-    let completion = engine.stream(request, &mut |event| {
-        if let Err(error) = printer.event(event) {
-            failed = Some(error);
-            return ControlFlow::Break(());
-        }
-        interrupt::check()
+    let mut printer = Printer::new(engine.tokenizer().is_none());
+    let completion = answer::drive(engine, request, &mut |event| match global.json {
+        true => Ok(()),
+        false => printer.show(event),
     })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
     match global.json {
-        true => say_json(&as_json(&completion, load_s))?,
-        false => say("\n")?,
+        true => say_json(&answer::to_json(&completion, load_s)?)?,
+        false => printer.finish(&completion)?,
     }
     let usage = completion.usage;
     tracing::info!(
@@ -71,104 +90,7 @@ pub(crate) fn one_shot(
         prefill_s = usage.prefill_s,
         decode_s = usage.decode_s,
         finish = completion.finish_reason.name(),
+        "answered"
     );
-    match completion.finish_reason {
-        FinishReason::Error(why) => bail!("the answer broke off: {why}"),
-        FinishReason::Cancelled => Ok(ExitCode::from(interrupt::EXIT_CODE)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// Shows an answer as it comes.
-struct Printer {
-    quiet: bool,
-    ids: bool,
-    first: bool,
-    dim: bool,
-    reasoning: bool,
-}
-
-impl Printer {
-    fn new(global: &Global, ids: bool, parse: Option<Mode>) -> Self {
-        Printer {
-            quiet: global.json,
-            ids,
-            first: true,
-            dim: std::io::stderr().is_terminal(),
-            reasoning: parse == Some(Mode::Thinking),
-        }
-    }
-
-    fn event(&mut self, event: &EngineEvent) -> anyhow::Result<()> {
-        if self.quiet {
-            return Ok(());
-        }
-        match event {
-            EngineEvent::Token { token, .. } if self.ids => {
-                let space = if self.first { "" } else { " " };
-                self.first = false;
-                say(&format!("{space}{token}"))
-            }
-            EngineEvent::Token { text, .. } | EngineEvent::Finished { text, .. } => say(text),
-            EngineEvent::Parsed(event) => self.parsed(event),
-        }
-    }
-
-    fn parsed(&mut self, event: &Event) -> anyhow::Result<()> {
-        if let Event::Reasoning(text) = event {
-            let mut stderr = std::io::stderr();
-            match self.dim {
-                true => write!(stderr, "\x1b[2m{text}\x1b[0m")?,
-                false => write!(stderr, "{text}")?,
-            }
-            return Ok(());
-        }
-        if self.reasoning {
-            // the answer begins on a line of its own
-            self.reasoning = false;
-            eprintln!();
-        }
-        match event {
-            Event::Text(text) => say(text),
-            Event::ToolCallBegin { name, .. } => say(&format!("\n[tool call] {name} ")),
-            Event::ToolCallArguments { fragment, .. } => say(fragment),
-            Event::UnfinishedToolCall { .. } => say(" [cut off]"),
-            Event::SearchQuery(query) => say(&format!("\n[search] {query}\n")),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The object that `--json` prints.
-fn as_json(completion: &Completion, load_s: f64) -> Value {
-    let usage = completion.usage;
-    let per_second = |tokens: usize, seconds: f64| match seconds > 0.0 {
-        true => tokens as f64 / seconds,
-        false => 0.0,
-    };
-    let computed = usage.prompt_tokens - usage.cached_tokens;
-    let decoded = usage.completion_tokens.saturating_sub(1); // the first comes with the prefill
-    let parsed = completion.parsed.as_ref();
-    let mut value = json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "tokens": completion.tokens,
-        "text": parsed.map_or(&completion.text, |p| &p.content),
-        "finish_reason": completion.finish_reason.name(),
-        "timings": {
-            "load_s": load_s,
-            "prefill_s": usage.prefill_s,
-            "decode_s": usage.decode_s,
-            "prefill_tok_s": per_second(computed, usage.prefill_s),
-            "decode_tok_s": per_second(decoded, usage.decode_s),
-        },
-    });
-    if let Some(parsed) = parsed {
-        if let Some(reasoning) = &parsed.reasoning_content {
-            value["reasoning"] = json!(reasoning);
-        }
-        if !parsed.tool_calls.is_empty() {
-            value["tool_calls"] = json!(parsed.tool_calls);
-        }
-    }
-    value
+    answer::exit_code(&completion)
 }

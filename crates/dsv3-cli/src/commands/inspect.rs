@@ -1,56 +1,94 @@
 //! `dsv3 inspect`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use dsv3_weights::{Checkpoint, Inventory, ModelArgs, Plan, PlanOptions, human_bytes};
+use anyhow::Context;
+use dsv3_weights::{
+    Checkpoint, Component, Inventory, Layout, ModelArgs, Plan, PlanOptions, TensorView, human_bytes,
+};
 use serde_json::json;
 
 use crate::cli::{Global, InspectArgs};
-use crate::output::{Usage, grouped, say, say_json, table};
+use crate::error::{one_line, usage};
+use crate::output::{grouped, say, say_json, table};
 
 /// Print what lies in the folder, or what a bare configuration asks for.
 pub(crate) fn run(global: &Global, args: InspectArgs) -> anyhow::Result<()> {
     let path = args.path.or_else(|| global.model.clone()).ok_or_else(|| {
-        Usage("name what to inspect: a checkpoint's folder, or a config.json".into())
+        usage("nothing to inspect is named: give a checkpoint's folder, or a config.json")
     })?;
-    let has_weights = ["model.safetensors", "model.safetensors.index.json"];
-    let is_checkpoint = has_weights.iter().any(|file| path.join(file).exists());
-    match path.is_dir() && !is_checkpoint && path.join("config.json").exists() {
-        true => configuration(global, path.join("config.json")),
-        false if path.is_file() => configuration(global, path),
-        false => checkpoint(global, path, args.tensors),
+    match bare_configuration(&path) {
+        Some(file) if args.tensors => Err(usage(format!(
+            "--tensors lists the tensors of files, and beside {} there are none",
+            file.display()
+        ))),
+        Some(file) => configuration(global, &file),
+        None => checkpoint(global, &path, args.tensors),
     }
 }
 
-fn checkpoint(global: &Global, path: PathBuf, tensors: bool) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open(&path)?;
-    let warnings = checkpoint.verify()?;
+/// The configuration, if there are no weights beside it.
+fn bare_configuration(path: &Path) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path.to_owned());
+    }
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    let config = path.join("config.json");
+    let bare = config.exists() && !weights.iter().any(|file| path.join(file).exists());
+    bare.then_some(config)
+}
+
+fn checkpoint(global: &Global, path: &Path, tensors: bool) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::open(path)?;
     let inventory = Inventory::of(&checkpoint);
+    let layout = Layout::new(checkpoint.args());
+    // The lists are printed before what is wrong with them, so that they help to find it.
+    let checked = checkpoint.verify();
+    let component = |t: &TensorView<'_>| layout.component_of(t.name());
     if global.json {
-        let mut value = serde_json::to_value(&inventory)?;
-        value["warnings"] = serde_json::to_value(&warnings)?;
+        let mut value = serde_json::to_value(&inventory).context("cannot write JSON")?;
+        value["config"] = json!(checkpoint.args());
+        value["warnings"] = json!(checked.as_ref().ok());
+        value["problem"] = json!(checked.as_ref().err().map(|e| one_line(&e.to_string())));
         if tensors {
             let list = checkpoint.tensors().map(|t| {
-                json!({ "name": t.name(), "dtype": t.dtype().name(), "shape": t.shape(),
-                    "bytes": t.byte_len(), "file": t.file() })
+                json!({ "name": t.name(), "dtype": t.dtype(), "shape": t.shape(),
+                    "component": component(&t), "bytes": t.byte_len(), "file": t.file() })
             });
             value["tensors"] = list.collect();
         }
-        return say_json(&value);
+        say_json(&value)?;
+    } else {
+        if tensors {
+            say(&(tensor_table(&checkpoint, &component) + "\n"))?;
+        }
+        say(&summary(&checkpoint, &inventory))?;
     }
-    if tensors {
-        let rows = checkpoint.tensors().map(|t| {
-            let bytes = grouped(t.byte_len());
-            vec![
-                t.name().to_owned(),
-                t.dtype().name().to_owned(),
-                format!("{:?}", t.shape()),
-                bytes,
-            ]
-        });
-        say(&table(&rows.collect::<Vec<_>>()))?;
-        say("\n")?;
+    for warning in checked? {
+        eprintln!("note: {}", one_line(&warning.to_string()));
     }
+    Ok(())
+}
+
+fn tensor_table(
+    checkpoint: &Checkpoint,
+    component: &dyn Fn(&TensorView<'_>) -> Component,
+) -> String {
+    let header = ["tensor", "component", "dtype", "shape", "bytes"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(checkpoint.tensors().map(|t| {
+        vec![
+            one_line(t.name()), // names come from the file
+            component(&t).name().to_owned(),
+            t.dtype().to_string(),
+            format!("{:?}", t.shape()),
+            grouped(t.byte_len()),
+        ]
+    }));
+    table(&rows)
+}
+
+fn summary(checkpoint: &Checkpoint, inventory: &Inventory) -> String {
     let header = [
         "component",
         "tensors",
@@ -61,31 +99,44 @@ fn checkpoint(global: &Global, path: PathBuf, tensors: bool) -> anyhow::Result<(
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let components = inventory.components.iter().map(|(c, i)| (c.name(), i));
-    for (name, i) in components.chain([("all", &inventory.total)]) {
-        let dtypes: Vec<&str> = i.dtypes.keys().copied().collect();
+    for (name, i) in components.chain([("main model", &inventory.main), ("all", &inventory.total)])
+    {
+        let dtypes = i.dtypes.iter().map(|(name, n)| format!("{name}×{n}"));
         rows.push(vec![
             name.to_owned(),
             grouped(i.tensors),
             grouped(i.parameters),
             grouped(i.bytes),
             grouped(i.scale_bytes),
-            dtypes.join(" "),
+            dtypes.collect::<Vec<_>>().join(" "),
         ]);
     }
-    say(&table(&rows))?;
-    let (files, bytes) = (inventory.files, human_bytes(inventory.total.bytes));
-    say(&format!("\n{bytes} of tensors in {files} files\n"))?;
-    for warning in warnings {
-        say(&format!("note: {warning}\n"))?;
-    }
-    Ok(())
+    let scales = match checkpoint.scale_census() {
+        Ok(census) if census.power_of_two + census.any_value > 0 => format!(
+            "fp8 weights: {} with power-of-two scales, {} with others\n",
+            grouped(census.power_of_two),
+            grouped(census.any_value)
+        ),
+        Ok(_) => String::new(),
+        Err(error) => format!("fp8 weights: {}\n", one_line(&error.to_string())),
+    };
+    format!(
+        "{}\n{} of tensors in {} files\n{scales}",
+        table(&rows),
+        human_bytes(inventory.total.bytes),
+        inventory.files
+    )
 }
 
-fn configuration(global: &Global, path: PathBuf) -> anyhow::Result<()> {
-    let args = ModelArgs::from_file(&path)?;
+fn configuration(global: &Global, file: &Path) -> anyhow::Result<()> {
+    let args = ModelArgs::from_file(file)?;
     let plan = Plan::new(&args, &PlanOptions::default())?;
-    match global.json {
-        true => say_json(&plan),
-        false => say(&super::plan::components(&plan)),
+    if global.json {
+        return say_json(&plan);
     }
+    say(&format!(
+        "No weights here. As {} describes them:\n\n{}",
+        file.display(),
+        super::plan::components(&plan)
+    ))
 }

@@ -1,10 +1,66 @@
 //! The commands, one a file.
 
-pub(crate) mod chat;
-pub(crate) mod convert;
-pub(crate) mod doctor;
-pub(crate) mod generate;
-pub(crate) mod inspect;
-pub(crate) mod plan;
-pub(crate) mod score;
-pub(crate) mod text;
+mod chat;
+mod convert;
+mod doctor;
+mod generate;
+mod inspect;
+mod plan;
+mod score;
+mod text;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+use crate::cli::{Cli, Command};
+
+/// Do what was asked.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = cli.global;
+    log_to_stderr(global.verbose);
+    if let Some(threads) = global.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(usize::from(threads))
+            .build_global()
+            .context("cannot start as many threads as --threads asks for")?;
+    }
+    match cli.command {
+        Command::Generate(args) => return generate::run(&global, args),
+        Command::Chat(args) => return chat::run(&global, args),
+        Command::Score(args) => return score::run(&global, args),
+        Command::Convert(args) => return convert::run(&global, args),
+        Command::Tokenize(args) => text::tokenize(&global, args)?,
+        Command::Detokenize(args) => text::detokenize(&global, args)?,
+        Command::Render(args) => text::render(&global, args)?,
+        Command::Parse(args) => text::parse(&global, args)?,
+        Command::Inspect(args) => inspect::run(&global, args)?,
+        Command::Plan(args) => plan::run(&global, args)?,
+        Command::Doctor => doctor::run(&global)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Warnings of our own crates at any time; the libraries' too once something is asked for.
+fn log_to_stderr(verbose: u8) {
+    let (ours, others) = match verbose {
+        0 => (LevelFilter::WARN, LevelFilter::OFF),
+        1 => (LevelFilter::INFO, LevelFilter::WARN),
+        2 => (LevelFilter::DEBUG, LevelFilter::INFO),
+        _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
+    };
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time();
+    let filter = Targets::new()
+        .with_default(others)
+        .with_target("dsv3", ours);
+    // Fails only if a subscriber is there already, and then that one stays.
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init();
+}

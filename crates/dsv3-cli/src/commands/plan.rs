@@ -3,14 +3,17 @@
 use dsv3_weights::{ModelArgs, Plan, PlanOptions, human_bytes};
 
 use crate::cli::{Global, PlanArgs};
-use crate::output::{Usage, grouped, say, say_json, table};
+use crate::error::usage;
+use crate::output::{grouped, say, say_json, table};
 
 /// Count what the model needs; no weights are looked at.
 pub(crate) fn run(global: &Global, args: PlanArgs) -> anyhow::Result<()> {
     let config = args
         .config
         .or_else(|| global.model.as_ref().map(|dir| dir.join("config.json")))
-        .ok_or_else(|| Usage("give the configuration: --config FILE, or --model DIR".into()))?;
+        .ok_or_else(|| {
+            usage("no configuration is named: give a config.json with --config FILE, or a folder that has one with --model DIR")
+        })?;
     let options = PlanOptions {
         format: args.format,
         context: args.context,
@@ -101,7 +104,7 @@ fn fit(plan: &Plan) -> String {
     ];
     for (i, device) in fit.devices.iter().enumerate() {
         let layers = match device.layers {
-            Some((first, end)) => format!("{first}-{}", end.saturating_sub(1)),
+            Some((first, end)) => format!("{first} to {}", end.saturating_sub(1)),
             None => "none".into(),
         };
         rows.push(vec![

@@ -6,8 +6,10 @@ use dsv3_tokenizer::{
 use serde_json::json;
 
 use crate::cli::{DetokenizeArgs, Global, ParseArgs, RenderArgs, TokenizeArgs};
+use crate::error::usage;
+use crate::input::{file_text, parse_ids, stdin_text};
 use crate::model;
-use crate::output::{Usage, read_stdin, read_text, say, say_json};
+use crate::output::{say, say_json};
 
 fn say_ids(global: &Global, ids: &[TokenId]) -> anyhow::Result<()> {
     if global.json {
@@ -22,7 +24,7 @@ pub(crate) fn tokenize(global: &Global, args: TokenizeArgs) -> anyhow::Result<()
     let tokenizer = model::tokenizer(global, &args.tokenizer)?;
     let text = match args.text {
         Some(text) => text,
-        None => read_stdin()?,
+        None => stdin_text("text")?,
     };
     let ids = match args.special {
         true => tokenizer.encode_with_special(&text)?,
@@ -31,24 +33,14 @@ pub(crate) fn tokenize(global: &Global, args: TokenizeArgs) -> anyhow::Result<()
     say_ids(global, &ids)
 }
 
-/// Ids however they are separated.
-fn parse_ids(text: &str) -> anyhow::Result<Vec<TokenId>> {
-    let separators = |c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']');
-    let words = text.split(separators).filter(|word| !word.is_empty());
-    let ids = words.map(|word| {
-        let wrong = || Usage(format!("{word:?} is no token id; give whole numbers"));
-        Ok(word.parse().map_err(|_| wrong())?)
-    });
-    ids.collect()
-}
-
 /// `dsv3 detokenize`
 pub(crate) fn detokenize(global: &Global, args: DetokenizeArgs) -> anyhow::Result<()> {
     let tokenizer = model::tokenizer(global, &args.tokenizer)?;
     let ids = match args.ids.is_empty() {
-        true => parse_ids(&read_stdin()?)?,
-        false => parse_ids(&args.ids.join(" "))?,
+        true => parse_ids(&stdin_text("token ids")?),
+        false => parse_ids(&args.ids.join(" ")),
     };
+    let ids = ids.map_err(usage)?.0;
     let text = match args.skip_special {
         true => tokenizer.decode_skip_special(&ids)?,
         false => tokenizer.decode(&ids)?,
@@ -62,17 +54,17 @@ pub(crate) fn detokenize(global: &Global, args: DetokenizeArgs) -> anyhow::Resul
 /// `dsv3 render`
 pub(crate) fn render(global: &Global, args: RenderArgs) -> anyhow::Result<()> {
     let file = args.messages.display();
-    let conversation = Conversation::from_json(&read_text(&args.messages)?)
+    let conversation = Conversation::from_json(&file_text(&args.messages)?)
         .map_err(|e| anyhow::anyhow!("{file}: {e}"))?;
     let tools = match &args.tools {
-        Some(path) => Tool::list_from_json(&read_text(path)?)
+        Some(path) => Tool::list_from_json(&file_text(path)?)
             .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?,
         None => conversation.tools,
     };
     let options = RenderOptions {
         thinking: args.think,
         add_generation_prompt: !args.no_generation_prompt,
-        continue_prefix: false,
+        continue_prefix: args.continue_prefix,
     };
     let messages = conversation.messages;
     let text = match &args.template {
@@ -99,7 +91,7 @@ pub(crate) fn render(global: &Global, args: RenderArgs) -> anyhow::Result<()> {
 /// `dsv3 parse`
 pub(crate) fn parse(global: &Global, args: ParseArgs) -> anyhow::Result<()> {
     let tokenizer = model::tokenizer(global, &args.tokenizer)?;
-    let text = read_stdin()?;
+    let text = stdin_text("what the model wrote")?;
     // Files and shells end text with a newline that the model did not write.
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let mut parsed = parse_text(&tokenizer, text, Mode::from_thinking(args.think))?;
