@@ -146,7 +146,7 @@ fn turn(
     view.finish(&completion)?;
     match &completion.finish_reason {
         FinishReason::Length => {
-            eprintln!("[no room for more tokens: /clear, or a larger --context]")
+            eprintln!("[the limit of tokens is reached: see --max-new-tokens and --context]")
         }
         FinishReason::Cancelled => eprintln!("[stopped]"),
         FinishReason::Error(why) => eprintln!("[the answer broke off: {why}]"),
