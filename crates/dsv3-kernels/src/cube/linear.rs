@@ -3,7 +3,7 @@
 //! Words are `u32` because WGSL has no bytes. Every thread adds its products in the order of the
 //! columns, so a row's result does not depend on the other rows.
 
-use burn::backend::{Backend, TensorMetadata, ops::FloatTensorOps};
+use burn::backend::{TensorMetadata, ops::FloatTensorOps};
 use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::prelude::Tensor as CubeArg;
