@@ -16,8 +16,8 @@
 //! let weight = Weight::fp8_block(vec![0x38; 8].into(), vec![0.5], [128, 128], [2, 4], &device)?;
 //! let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0]], &device); // [1, 4]
 //! let y = packed_linear(x, &weight, Activations::Full); // [1, 2]
-//! assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [5.0, 5.0]);
-//! # Ok::<(), dsv3_kernels::KernelsError>(())
+//! assert_eq!(y.into_data().try_to_vec::<f32>()?, [5.0, 5.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 #![forbid(unsafe_code)]

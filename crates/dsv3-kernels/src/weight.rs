@@ -19,8 +19,8 @@ use crate::packed::{Expert, HalfFormat, Packed};
 /// let weight = Weight::half(bytes, HalfFormat::Bf16, [2, 3], &device)?;
 /// let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0]], &device); // [1, 3]
 /// let y = dsv3_kernels::packed_linear(x, &weight, Activations::Full); // [1, 2]
-/// assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [6.0, 6.0]);
-/// # Ok::<(), dsv3_kernels::KernelsError>(())
+/// assert_eq!(y.into_data().try_to_vec::<f32>()?, [6.0, 6.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Weight(Repr);
