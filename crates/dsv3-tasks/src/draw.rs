@@ -1,0 +1,45 @@
+//! Choices that depend on a seed and on nothing else.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// A stream of choices. The same seed and stream give the same choices on every machine.
+#[derive(Debug, Clone)]
+pub struct Draw(ChaCha8Rng);
+
+impl Draw {
+    /// Stream `stream` of seed `seed`; streams of one seed have nothing to do with each other.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Draw(rng)
+    }
+
+    /// A number below `n`, 0 where `n` is 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        // The bias of a product's upper half is n / 2^64: nothing here notices it.
+        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: i64, high: i64) -> i64 {
+        low + self.below(usize::try_from(high - low + 1).unwrap_or_default()) as i64
+    }
+
+    /// True in one of `n` cases.
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    /// One of `items`; the default where there is none.
+    pub fn pick<T: Clone + Default>(&mut self, items: &[T]) -> T {
+        items.get(self.below(items.len())).cloned().unwrap_or_default()
+    }
+
+    /// `items` in another order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}
