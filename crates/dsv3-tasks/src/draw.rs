@@ -33,7 +33,16 @@ impl Draw {
 
     /// One of `items`; the default where there is none.
     pub fn pick<T: Clone + Default>(&mut self, items: &[T]) -> T {
-        items.get(self.below(items.len())).cloned().unwrap_or_default()
+        items
+            .get(self.below(items.len()))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// A number from 0 to just below 1.
+    pub fn fraction(&mut self) -> f64 {
+        // 53 bits: all that a double holds.
+        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// `items` in another order.

@@ -11,9 +11,7 @@ pub enum TasksError {
     #[error("the tokenizer can't be trained: {0}")]
     Tokenizer(String),
     /// No example of the wanted part was found.
-    #[error(
-        "no {split} example of {kind} in {tries} tries: its parameters leave none, widen them"
-    )]
+    #[error("no {split} example of {kind} in {tries} tries: its parameters leave none, widen them")]
     Exhausted {
         /// The part asked for.
         split: &'static str,
@@ -22,4 +20,21 @@ pub enum TasksError {
         /// Examples drawn.
         tries: usize,
     },
+    /// A kind that can't be asked in this mode.
+    #[error("{kind} can't be asked in the mode {mode}; `modes` lists those that it has")]
+    NoSuchMode {
+        /// The kind asked for.
+        kind: &'static str,
+        /// The mode asked for.
+        mode: &'static str,
+    },
+    /// A kind without a generator.
+    #[error("no example of {kind} can be drawn yet; give it the weight 0")]
+    NotDrawn {
+        /// The kind asked for.
+        kind: &'static str,
+    },
+    /// Shares that nothing can be drawn by.
+    #[error("a mix that can't be drawn from: {0}")]
+    Mix(String),
 }

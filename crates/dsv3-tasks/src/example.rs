@@ -1,7 +1,7 @@
 //! One task: what is given, what the model should write, how that is scored.
 
 use dsv3_tokenizer::{Segment, Special};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::check::Check;
 
@@ -92,6 +92,17 @@ pub enum Mode {
     Raw,
 }
 
+impl Mode {
+    /// As in JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Think => "think",
+            Mode::Nothink => "nothink",
+            Mode::Raw => "raw",
+        }
+    }
+}
+
 /// Which part an example belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,11 +114,13 @@ pub enum Split {
 }
 
 /// One stretch that is given and one that the model writes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Turn {
     /// What precedes the answer: not trained on, not generated.
+    #[serde(serialize_with = "spelled_out")]
     pub given: Vec<Segment>,
     /// What the model should write, the token that ends it included.
+    #[serde(serialize_with = "spelled_out")]
     pub answer: Vec<Segment>,
     /// How what it really writes is scored.
     pub check: Check,
@@ -125,7 +138,9 @@ impl Turn {
 
 /// One task. Its turns follow each other in one sequence: the second turn's `given` comes right
 /// after what was written in the first.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// As JSON its texts have the control tokens spelled out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Example {
     /// What it asks, in short and without the seed: two examples with the same id are the same.
     pub id: String,
@@ -137,4 +152,19 @@ pub struct Example {
     pub split: Split,
     /// One or more.
     pub turns: Vec<Turn>,
+}
+
+/// Segments as one string.
+pub(crate) fn spell(segments: &[Segment]) -> String {
+    segments
+        .iter()
+        .map(|segment| match segment {
+            Segment::Special(special) => special.name(),
+            Segment::Text(text) => text,
+        })
+        .collect()
+}
+
+fn spelled_out<S: Serializer>(segments: &[Segment], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&spell(segments))
 }

@@ -8,13 +8,22 @@
 
 #![forbid(unsafe_code)]
 
+mod arithmetic;
 mod chat;
 mod check;
+mod corpus;
 mod draw;
 mod error;
 mod example;
+mod generate;
+mod mix;
+mod question;
+mod split;
 
 pub use check::Check;
+pub use corpus::{Corpus, held_out};
 pub use draw::Draw;
 pub use error::TasksError;
 pub use example::{Example, Kind, Mode, Split, Turn};
+pub use generate::{generate, modes};
+pub use mix::Mix;
