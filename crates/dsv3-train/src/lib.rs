@@ -1,2 +1,10 @@
+//! Training and fine-tuning of DeepSeek-V3 models on Burn's autodiff.
+
 #![forbid(unsafe_code)]
-//! Under construction.
+
+pub mod data;
+mod error;
+mod schedule;
+
+pub use error::TrainError;
+pub use schedule::{Decay, Schedule};

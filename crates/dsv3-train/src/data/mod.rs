@@ -1,0 +1,16 @@
+//! What is trained on: from examples and conversations to batches.
+
+mod conversation;
+mod dataset;
+mod hash;
+mod jsonl;
+mod packing;
+mod sequence;
+mod source;
+
+pub use conversation::ConversationOptions;
+pub use dataset::{BadLine, Dataset};
+pub use jsonl::{MAX_LINE_BYTES, OnBadLine, read_jsonl};
+pub use packing::{PackedBatch, PackedForward, Packer, PackingOptions, PackingPosition, Targets};
+pub use sequence::TrainSequence;
+pub use source::{CorpusSource, DatasetSource, Source, SourcePosition};
