@@ -49,9 +49,17 @@ pub(crate) fn example(mode: Mode, draw: &mut Draw) -> Result<Example, TasksError
 /// A task of this kind whose sequence has about `tokens` tokens, marks and answer included, in a
 /// vocabulary trained on the corpus. The fact's place is drawn evenly over the text.
 ///
+/// A text shorter than the question and the four codes need is made as short as it can be.
+///
 /// # Errors
-/// [`TasksError::Render`]: a fault of the generator.
+/// [`TasksError::NoSuchMode`] for [`Mode::Raw`]; [`TasksError::Render`], a fault of the generator.
 pub fn buried_of_length(tokens: usize, mode: Mode, draw: &mut Draw) -> Result<Example, TasksError> {
+    if mode == Mode::Raw {
+        return Err(TasksError::NoSuchMode {
+            kind: Kind::Buried.name(),
+            mode: mode.name(),
+        });
+    }
     let mut codes: Vec<(String, String)> = Vec::with_capacity(1 + OTHERS);
     while codes.len() <= OTHERS {
         let what = format!("{} {}", draw.pick(&COLOURS), draw.pick(&LOCKED));
@@ -77,9 +85,11 @@ pub fn buried_of_length(tokens: usize, mode: Mode, draw: &mut Draw) -> Result<Ex
         &[("", &what)],
     );
 
-    // The place is a share of the length, not a number of sentences: the same draw asks the same
-    // at every length.
+    // The place is a share of the length, not a number of sentences, and the filler has a stream
+    // of its own: the same draw asks the same at every length and in both modes, and so does what
+    // is drawn after it.
     let place = draw.fraction();
+    let draw = &mut Draw::new(draw.below(1 << 31) as u64, 0);
     let answer_length = 2
         + length::tokens(&code)
         + match mode {
@@ -235,6 +245,12 @@ mod tests {
     // the same questions.
     #[test]
     fn length_and_mode_change_no_question() {
+        let (mut thinking, mut not) = (Draw::new(7, 0), Draw::new(7, 0));
+        for tokens in [100, 2000, 300] {
+            let one = buried_of_length(tokens, Mode::Think, &mut thinking).unwrap();
+            let other = buried_of_length(128, Mode::Nothink, &mut not).unwrap();
+            assert_eq!(one.id, other.id);
+        }
         for stream in 0..100 {
             let first = of_length(128, Mode::Think, stream);
             for (tokens, mode) in [(128, Mode::Nothink), (2048, Mode::Think)] {
