@@ -149,6 +149,13 @@ pub enum TrainError {
         problem: String,
     },
 
+    /// A new run's log would replace that of an earlier one.
+    #[error("{} is the log of an earlier run. Resume that run, or choose another folder", path.display())]
+    LogExists {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A log of an earlier run that can't be gone on with.
     #[error("{}:{line}: {problem}", path.display())]
     Log {
@@ -159,4 +166,40 @@ pub enum TrainError {
         /// What is wrong and how to mend it.
         problem: String,
     },
+
+    /// A checkpoint that can't be read or written.
+    #[error(transparent)]
+    Weights(#[from] dsv3_weights::WeightsError),
+
+    /// A model that can't be built or run.
+    #[error(transparent)]
+    Model(#[from] dsv3_model::ModelError),
+
+    /// A device that does not answer.
+    #[error("the device does not answer: {0}. Free its memory, or run on the CPU")]
+    Device(String),
+
+    /// A step whose numbers are none.
+    #[error(
+        "the loss is {loss} and the gradient's norm {gradient_norm}; nothing was changed. Lower the learning rate, or go on from an earlier state"
+    )]
+    NotFinite {
+        /// The loss.
+        loss: f64,
+        /// The gradient's norm.
+        gradient_norm: f64,
+    },
+
+    /// A run's state that can't be gone on with.
+    #[error("{}: {problem}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+
+    /// A recipe that can't be read.
+    #[error("the recipe is wrong: {0}")]
+    Recipe(String),
 }

@@ -4,6 +4,8 @@
 
 pub mod data;
 mod error;
+mod lines;
+pub mod report;
 mod schedule;
 
 pub use error::TrainError;

@@ -1,7 +1,7 @@
 //! Training data as JSON lines, one conversation a line.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
 use dsv3_tokenizer::{Conversation, Tokenizer, Tool, messages_from_value};
@@ -11,6 +11,7 @@ use serde_json::error::Category;
 use crate::data::conversation::{ConversationOptions, learn};
 use crate::data::dataset::{BadLine, Dataset};
 use crate::error::TrainError;
+use crate::lines::{Line, Lines};
 
 /// The longest line that is read. The longest context of the published model, 128k tokens, is well
 /// below a megabyte of text.
@@ -74,7 +75,7 @@ pub fn read_jsonl(
             Err(problem) => {
                 let bad = BadLine {
                     path: path.to_owned(),
-                    line: lines.number,
+                    line: lines.number(),
                     problem,
                 };
                 if on_bad_line == OnBadLine::Refuse {
@@ -164,77 +165,4 @@ fn parse(line: &str) -> Result<(Conversation, Vec<bool>), String> {
         })
         .collect::<Result<_, _>>()?;
     Ok((conversation, learned))
-}
-
-/// Lines of bytes, none held that is longer than a limit.
-struct Lines<R> {
-    reader: R,
-    limit: u64,
-    /// The line that was read last, from 1.
-    number: u64,
-    buffer: Vec<u8>,
-}
-
-enum Line<'a> {
-    Bytes(&'a [u8]),
-    TooLong { bytes: u64 },
-}
-
-impl<R: BufRead> Lines<R> {
-    fn new(reader: R, limit: u64) -> Self {
-        Lines {
-            reader,
-            limit,
-            number: 0,
-            buffer: Vec::new(),
-        }
-    }
-
-    fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
-        self.buffer.clear();
-        // One more than the limit, for the newline.
-        let mut limited = (&mut self.reader).take(self.limit + 1);
-        let read = limited.read_until(b'\n', &mut self.buffer)? as u64;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.number += 1;
-        if self.buffer.ends_with(b"\n") {
-            self.buffer.pop();
-        } else if read > self.limit {
-            let bytes = read + self.skip_line()?;
-            // A gigantic buffer is not kept for the short lines that follow.
-            self.buffer = Vec::new();
-            return Ok(Some(Line::TooLong { bytes }));
-        }
-        let line = self.buffer.as_slice();
-        // Some editors begin a UTF-8 file with a mark.
-        let mark = "\u{feff}".as_bytes();
-        Ok(Some(Line::Bytes(match line.strip_prefix(mark) {
-            Some(after) if self.number == 1 => after,
-            _ => line,
-        })))
-    }
-
-    /// Reads to the end of the line without keeping it, and says how many bytes there were.
-    fn skip_line(&mut self) -> io::Result<u64> {
-        let mut skipped = 0;
-        loop {
-            let available = match self.reader.fill_buf() {
-                Ok(available) => available,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let end = available.iter().position(|byte| *byte == b'\n');
-            let (used, bytes) = match end {
-                Some(at) => (at + 1, at),
-                None => (available.len(), available.len()),
-            };
-            self.reader.consume(used);
-            skipped += bytes as u64;
-            if end.is_some() || used == 0 {
-                return Ok(skipped);
-            }
-        }
-    }
 }
