@@ -8,7 +8,7 @@ const HELD_OUT_ONE_IN: u64 = 16;
 const FACTS_ONE_IN: u64 = 4;
 /// Wordings of a fact that training always has, so that no held-out question asks for a fact that
 /// was never told.
-const FACTS_ALWAYS_TRAINED: u64 = 2;
+pub(crate) const FACTS_ALWAYS_TRAINED: u64 = 2;
 /// Ids of examples with tools that training never sees, always held out. Only those have it: a
 /// generator writes it where it uses tools whose names are held out, and uses them nowhere else.
 pub(crate) const UNSEEN_TOOLS: &str = "tools/unseen/";

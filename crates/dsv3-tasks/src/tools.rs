@@ -277,7 +277,7 @@ impl Request {
             calls: Vec::new(),
             direct: answer,
         };
-        match draw.below(4) {
+        match draw.below(6) {
             0 => {
                 let (text, answer) = TALK[draw.below(TALK.len())];
                 direct(format!("talk {text}"), text, answer.to_owned())
@@ -285,6 +285,10 @@ impl Request {
             // With a calculator at hand, a sum is for it.
             1 if !has("calculate") => {
                 let (text, answer) = known::sum(draw);
+                direct(format!("known {text}"), &text, answer)
+            }
+            1 | 2 => {
+                let (text, answer) = known::fact(draw);
                 direct(format!("known {text}"), &text, answer)
             }
             _ => loop {
