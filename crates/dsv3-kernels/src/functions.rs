@@ -55,12 +55,28 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
 }
 
 /// Rotary embedding; see [`Dsv3Ops::rope`].
-/// `x [T, heads, rope]`, `cos`, `sin` `[T, rope / 2]` → `[T, heads, rope]`.
+/// `x [T, heads, n ≥ rope]`, `cos`, `sin` `[T, rope / 2]` → `[T, heads, n]`.
 pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Dsv3Ops>::rope(
         x.into_dispatch(),
         cos.into_dispatch(),
         sin.into_dispatch(),
+    ))
+}
+
+/// The gated activation; see [`Dsv3Ops::swiglu`]. `gate`, `up` `[T, n]` → `[T, n]`.
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::swiglu(
+        gate.into_dispatch(),
+        up.into_dispatch(),
+    ))
+}
+
+/// Cross-entropy of each row; see [`Dsv3Ops::cross_entropy`]. `logits [R, vocab]` → `[R]`.
+pub fn cross_entropy(logits: Tensor<2>, targets: Vec<u32>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::cross_entropy(
+        logits.into_dispatch(),
+        targets,
     ))
 }
 

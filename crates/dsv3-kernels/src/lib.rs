@@ -20,7 +20,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#![forbid(unsafe_code)]
+// One place needs raw pointers: the call of the matrix product in `flex/gemm.rs`.
+#![deny(unsafe_code)]
 
 mod autodiff;
 #[cfg(feature = "cube")]
@@ -35,15 +36,20 @@ mod packed;
 pub mod reference;
 mod spec;
 mod stock;
+mod training;
 mod weight;
 
 pub use device::{DeviceError, DeviceSpec};
 pub use error::KernelsError;
 pub use functions::{
-    append_latent, mla_attention, packed_experts, packed_linear, quantize_activations, rms_norm,
-    rope, route,
+    append_latent, cross_entropy, mla_attention, packed_experts, packed_linear,
+    quantize_activations, rms_norm, rope, route, swiglu,
 };
 pub use ops::Dsv3Ops;
 pub use packed::{Activations, Expert, Experts, HalfFormat, Packed, Routed};
 pub use spec::{MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans};
+pub use training::{
+    AttentionCall, AttentionGradient, Dsv3Training, ExpertMatrices, ExpertsCall, ExpertsGradient,
+    ExpertsSaved, TrainingKernels,
+};
 pub use weight::{ExpertWeights, Weight};

@@ -52,14 +52,26 @@ pub trait Dsv3Ops: Backend {
         oracle::rms_norm::<Self>(x, weight, eps)
     }
 
-    /// Rotate the interleaved pairs `(x[2i], x[2i+1])`;
-    /// `x [T, heads, rope]`, `cos`, `sin` `[T, rope / 2]` f32 → `[T, heads, rope]`.
+    /// Rotate the interleaved pairs `(x[2i], x[2i+1])` of the last `rope` values of each head, the
+    /// others left as they are;
+    /// `x [T, heads, n ≥ rope]`, `cos`, `sin` `[T, rope / 2]` f32 → `[T, heads, n]`.
     fn rope(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         oracle::rope::<Self>(x, cos, sin)
+    }
+
+    /// `silu(gate) · up`; both `[T, n]` → `[T, n]`.
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        oracle::swiglu::<Self>(gate, up)
+    }
+
+    /// `−log softmax(logits)[target]` of each row, in f32;
+    /// `logits [R, vocab]`, one target a row → `[R]`.
+    fn cross_entropy(logits: FloatTensor<Self>, targets: Vec<u32>) -> FloatTensor<Self> {
+        oracle::cross_entropy::<Self>(logits, &targets)
     }
 
     /// Write `rows [T, latent + rope]` into the cache `[blocks, block_size, latent + rope]` at

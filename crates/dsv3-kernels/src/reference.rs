@@ -69,6 +69,22 @@ pub fn rope(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<3> {
     ))
 }
 
+/// See [`swiglu`](crate::swiglu).
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(oracle::swiglu::<Dispatch>(
+        gate.into_dispatch(),
+        up.into_dispatch(),
+    ))
+}
+
+/// See [`cross_entropy`](crate::cross_entropy).
+pub fn cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
+    Tensor::from_dispatch(oracle::cross_entropy::<Dispatch>(
+        logits.into_dispatch(),
+        targets,
+    ))
+}
+
 /// See [`append_latent`](crate::append_latent).
 pub fn append_latent(cache: Tensor<3>, rows: Tensor<2>, slots: &[u32]) -> Tensor<3> {
     Tensor::from_dispatch(oracle::append_latent::<Dispatch>(

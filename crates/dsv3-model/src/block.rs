@@ -9,6 +9,7 @@ use crate::mla::{Context, Mla};
 use crate::mlp::Mlp;
 use crate::moe::Moe;
 use crate::norm::RMSNorm;
+use crate::parameters::{ParameterVisitor, norm};
 use crate::trace::Trace;
 
 /// The feed-forward part: dense in the first layers, experts after.
@@ -49,6 +50,28 @@ impl Block {
             )?,
             feed_forward,
         })
+    }
+
+    /// Shows `visitor` the parameters of `model.layers.{layer}`.
+    pub(crate) fn visit_parameters(&mut self, layer: usize, visitor: &mut ParameterVisitor<'_>) {
+        let prefix = format!("model.layers.{layer}");
+        norm(
+            visitor,
+            &format!("{prefix}.input_layernorm"),
+            &mut self.attention_norm,
+        );
+        norm(
+            visitor,
+            &format!("{prefix}.post_attention_layernorm"),
+            &mut self.feed_forward_norm,
+        );
+        self.attention
+            .visit_parameters(&format!("{prefix}.self_attn"), visitor);
+        let mlp = format!("{prefix}.mlp");
+        match &mut self.feed_forward {
+            FeedForward::Dense(dense) => dense.visit_parameters(&mlp, visitor),
+            FeedForward::Moe(moe) => moe.visit_parameters(&mlp, visitor),
+        }
     }
 
     /// `x [T, hidden]` → `[T, hidden]`; `layer` is its number in the cache and in the trace.

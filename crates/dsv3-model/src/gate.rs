@@ -6,6 +6,7 @@ use dsv3_kernels::{Activations, RouteSpec};
 use crate::error::ModelError;
 use crate::linear::Linear;
 use crate::loader::Loader;
+use crate::parameters::{ParameterMut, ParameterVisitor, linear};
 
 /// DeepSeek's `Gate` with `noaux_tc`: sigmoid scores, a bias that only chooses, groups.
 ///
@@ -44,6 +45,14 @@ impl Gate {
                 scaling: args.routed_scaling_factor as f32,
             },
         })
+    }
+
+    pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
+        linear(visitor, prefix, &mut self.linear);
+        visitor(
+            &format!("{prefix}.e_score_correction_bias"),
+            ParameterMut::Vector(&mut self.bias),
+        );
     }
 
     /// `x [T, hidden]` → experts and weights `[T, k]`

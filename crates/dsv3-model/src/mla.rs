@@ -11,6 +11,7 @@ use crate::linear::Linear;
 use crate::loader::Loader;
 use crate::norm::RMSNorm;
 use crate::options::AttentionForm;
+use crate::parameters::{ParameterVisitor, linear, matrix, norm};
 use crate::rope::YarnRope;
 
 /// What every layer of one forward pass shares.
@@ -129,6 +130,33 @@ impl Mla {
         })
     }
 
+    pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
+        match &mut self.query {
+            Query::LowRank { a, norm: q_norm, b } => {
+                linear(visitor, &format!("{prefix}.q_a_proj"), a);
+                norm(visitor, &format!("{prefix}.q_a_layernorm"), q_norm);
+                linear(visitor, &format!("{prefix}.q_b_proj"), b);
+            }
+            Query::Direct(q) => linear(visitor, &format!("{prefix}.q_proj"), q),
+        }
+        linear(
+            visitor,
+            &format!("{prefix}.kv_a_proj_with_mqa"),
+            &mut self.kv_a,
+        );
+        norm(
+            visitor,
+            &format!("{prefix}.kv_a_layernorm"),
+            &mut self.kv_a_norm,
+        );
+        matrix(
+            visitor,
+            &format!("{prefix}.kv_b_proj.weight"),
+            &mut self.kv_b,
+        );
+        linear(visitor, &format!("{prefix}.o_proj"), &mut self.o);
+    }
+
     /// The form with fewer multiplications for `rows` new tokens over `context` cached ones.
     pub(crate) fn cheaper_form(&self, rows: usize, context: usize) -> MlaForm {
         let MlaSpec {
@@ -165,9 +193,7 @@ impl Mla {
         let [tokens, _] = x.dims();
         let q = self.query.forward(x.clone()); // [T, heads · (nope + rope)]
         let q = q.reshape([tokens, heads, nope + rope]); // [T, heads, nope + rope]
-        let q_nope = q.clone().narrow(2, 0, nope); // [T, heads, nope]
-        let q_pe = self.rotate(q.narrow(2, nope, rope), context); // [T, heads, rope]
-        let q = Tensor::cat(vec![q_nope, q_pe], 2); // [T, heads, nope + rope]
+        let q = self.rotate(q, context); // [T, heads, nope + rope], the rope part turned
 
         let kv = self.kv_a.forward(x); // [T, latent + rope]
         let c = self.kv_a_norm.forward(kv.clone().narrow(1, 0, latent)); // [T, latent]

@@ -1,10 +1,12 @@
 //! The SwiGLU feed-forward layer.
 
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::Tensor;
+use dsv3_kernels::swiglu;
 
 use crate::error::ModelError;
 use crate::linear::Linear;
 use crate::loader::Loader;
+use crate::parameters::{ParameterVisitor, linear};
 
 /// `down(silu(gate(x)) · up(x))` (DeepSeek's `MLP`): a dense layer, or the shared experts as one.
 #[derive(Clone, Debug)]
@@ -28,10 +30,16 @@ impl Mlp {
         })
     }
 
+    pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
+        linear(visitor, &format!("{prefix}.gate_proj"), &mut self.gate);
+        linear(visitor, &format!("{prefix}.up_proj"), &mut self.up);
+        linear(visitor, &format!("{prefix}.down_proj"), &mut self.down);
+    }
+
     /// `x [T, hidden]` → `[T, hidden]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = silu(self.gate.forward(x.clone())); // [T, inter]
+        let gate = self.gate.forward(x.clone()); // [T, inter]
         let up = self.up.forward(x); // [T, inter]
-        self.down.forward(gate * up)
+        self.down.forward(swiglu(gate, up))
     }
 }

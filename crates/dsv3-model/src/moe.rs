@@ -7,6 +7,7 @@ use crate::error::ModelError;
 use crate::gate::{Gate, Routing};
 use crate::loader::Loader;
 use crate::mlp::Mlp;
+use crate::parameters::{ParameterVisitor, matrix};
 
 /// DeepSeek's `MoE`: the router's choice among many experts, plus the shared ones for every token.
 #[derive(Clone, Debug)]
@@ -47,6 +48,20 @@ impl Moe {
             shared,
             activations: loader.activations(),
         })
+    }
+
+    pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
+        self.gate
+            .visit_parameters(&format!("{prefix}.gate"), visitor);
+        for (i, expert) in self.experts.iter_mut().enumerate() {
+            let name = |part: &str| format!("{prefix}.experts.{i}.{part}_proj.weight");
+            matrix(visitor, &name("gate"), &mut expert.gate);
+            matrix(visitor, &name("up"), &mut expert.up);
+            matrix(visitor, &name("down"), &mut expert.down);
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.visit_parameters(&format!("{prefix}.shared_experts"), visitor);
+        }
     }
 
     /// `x [T, hidden]` → `[T, hidden]` and what the router chose. Experts that no token chose are

@@ -12,8 +12,9 @@ use crate::error::ModelError;
 use crate::linear::Linear;
 use crate::loader::Loader;
 use crate::norm::RMSNorm;
+use crate::parameters::{ParameterVisitor, linear, norm};
 use crate::trace::Trace;
-use crate::transformer::Transformer;
+use crate::transformer::{Transformer, select_rows};
 
 /// What the module computes for each row.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub struct MtpOutput {
     pub projected: Tensor<2>,
     /// The stream after the module's layer: `[T, hidden]`.
     pub hidden: Tensor<2>,
-    /// Logits of the token two places on: `[T, vocab]` f32.
+    /// Logits of the token two places on, of the rows asked for: `[rows, vocab]` f32.
     pub logits: Tensor<2>,
 }
 
@@ -75,6 +76,28 @@ impl MtpModule {
         })
     }
 
+    /// Shows `visitor` the module's own parameters, to read or to replace. Embedding and head are
+    /// not among them: trained, they are the main model's; see [`share`](Self::share).
+    pub fn visit_parameters(&mut self, model: &Transformer, visitor: &mut ParameterVisitor<'_>) {
+        let layer = model.args().num_hidden_layers;
+        let prefix = format!("model.layers.{layer}");
+        norm(visitor, &format!("{prefix}.enorm"), &mut self.enorm);
+        norm(visitor, &format!("{prefix}.hnorm"), &mut self.hnorm);
+        linear(visitor, &format!("{prefix}.eh_proj"), &mut self.eh_proj);
+        self.block.visit_parameters(layer, visitor);
+        norm(
+            visitor,
+            &format!("{prefix}.shared_head.norm"),
+            &mut self.norm,
+        );
+    }
+
+    /// Take embedding and head from `model` (DeepSeek-V3 report §2.2: they are shared).
+    pub fn share(&mut self, model: &Transformer) {
+        self.embed = model.embed().clone();
+        self.head = model.head().clone();
+    }
+
     /// A cache for the module's one layer.
     pub fn new_cache(&self, model: &Transformer, blocks: usize, block_size: usize) -> LatentCache {
         LatentCache::new(
@@ -112,7 +135,8 @@ impl MtpModule {
         let x = self
             .block
             .forward(projected.clone(), &context, cache, 0, trace)?; // [T, hidden]
-        let logits = self.head.forward(self.norm.forward(x.clone())); // [T, vocab]
+        let wanted = select_rows(x.clone(), &batch.logit_rows); // [rows, hidden]
+        let logits = self.head.forward(self.norm.forward(wanted)); // [rows, vocab]
         Ok(MtpOutput {
             projected,
             hidden: x,

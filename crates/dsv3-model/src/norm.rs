@@ -19,6 +19,10 @@ impl RMSNorm {
         }
     }
 
+    pub(crate) fn weight_mut(&mut self) -> &mut Tensor<1> {
+        &mut self.weight
+    }
+
     /// `x [T, n]` → `[T, n]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         dsv3_kernels::rms_norm(x, self.weight.clone(), self.eps)

@@ -13,6 +13,7 @@ use crate::loader::Loader;
 use crate::mla::Context;
 use crate::norm::RMSNorm;
 use crate::options::{LoadOptions, Precision};
+use crate::parameters::{ParameterMut, ParameterVisitor, linear, norm};
 use crate::rope::YarnRope;
 use crate::trace::Trace;
 
@@ -42,7 +43,7 @@ const EMBED: &str = "model.embed_tokens";
 const HEAD: &str = "lm_head";
 
 /// `tensor`'s rows `rows`.
-fn select_rows(tensor: Tensor<2>, rows: &[usize]) -> Tensor<2> {
+pub(crate) fn select_rows(tensor: Tensor<2>, rows: &[usize]) -> Tensor<2> {
     let [total, _] = tensor.dims();
     if rows.len() == total && rows.iter().enumerate().all(|(i, r)| i == *r) {
         return tensor;
@@ -104,6 +105,19 @@ impl Transformer {
             options: options.clone(),
             args,
         })
+    }
+
+    /// Shows `visitor` every parameter, to read or to replace.
+    pub fn visit_parameters(&mut self, visitor: &mut ParameterVisitor<'_>) {
+        let weight = |prefix: &str| format!("{prefix}.weight");
+        visitor(&weight(EMBED), ParameterMut::Embedding(&mut self.embed));
+        for (layer, block) in self.blocks.iter_mut().enumerate() {
+            block.visit_parameters(layer, visitor);
+        }
+        norm(visitor, "model.norm", &mut self.norm);
+        if !self.args.tie_word_embeddings {
+            linear(visitor, HEAD, &mut self.head);
+        }
     }
 
     /// The configuration.

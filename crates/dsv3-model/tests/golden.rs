@@ -286,6 +286,7 @@ fn mtp_module() {
             .iter()
             .map(|id| *id as u32)
             .collect();
+        batch.want_all_logits();
         let out = module
             .forward(&model, hidden, &batch, &mut own, &mut ())
             .unwrap();

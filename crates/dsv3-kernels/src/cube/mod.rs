@@ -10,6 +10,10 @@ use burn_cubecl::CubeBackend;
 use crate::ops::Dsv3Ops;
 use crate::oracle;
 use crate::packed::{Activations, Experts, Packed};
+use crate::training::Dsv3Training;
+
+/// Trains through the stock bodies.
+impl Dsv3Training for CubeBackend {}
 
 impl Dsv3Ops for CubeBackend {
     fn packed_linear(

@@ -6,11 +6,14 @@
 mod activations;
 mod attention;
 mod experts;
+mod gemm;
 mod linear;
 mod norm;
 mod route;
 mod rows;
+mod training;
 mod vector;
+mod wide;
 
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -20,6 +23,7 @@ use half::{bf16, f16};
 use std::borrow::Cow;
 
 use crate::ops::Dsv3Ops;
+use crate::oracle;
 use crate::packed::{Activations, Experts, Packed, Routed};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
 use rows::Rows;
@@ -170,8 +174,26 @@ impl Dsv3Ops for Flex {
     ) -> FloatTensor<Self> {
         let (x, cos, sin) = (x.to_contiguous(), cos.to_contiguous(), sin.to_contiguous());
         let (shape, dtype) = ([dim(&x, 0), dim(&x, 1), dim(&x, 2)], x.dtype());
-        let y = norm::rope(floats(&x).into_owned(), &floats(&cos), &floats(&sin), shape);
+        let half = dim(&cos, 1);
+        let y = norm::rope(
+            floats(&x).into_owned(),
+            &floats(&cos),
+            &floats(&sin),
+            shape,
+            half,
+        );
         tensor(y, &shape, dtype)
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        match gate.dtype() {
+            DType::F32 => training::swiglu_forward(gate, up),
+            _ => oracle::swiglu::<Self>(gate, up),
+        }
+    }
+
+    fn cross_entropy(logits: FloatTensor<Self>, targets: Vec<u32>) -> FloatTensor<Self> {
+        training::cross_entropy_forward(logits, &targets)
     }
 
     fn append_latent(

@@ -13,17 +13,18 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     y
 }
 
-/// `x [T, heads, rope]`, `cos`, `sin` `[T, rope / 2]` → `[T, heads, rope]`.
+/// `x [T, heads, n]`, `cos`, `sin` `[T, rope / 2]` → `[T, heads, n]`, the last `rope` rotated.
 pub(super) fn rope(
     mut x: Vec<f32>,
     cos: &[f32],
     sin: &[f32],
     [_, heads, dim]: [usize; 3],
+    half: usize,
 ) -> Vec<f32> {
-    let angles = cos.chunks_exact(dim / 2).zip(sin.chunks_exact(dim / 2));
+    let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
     for (token, (cos, sin)) in x.chunks_exact_mut(heads * dim).zip(angles) {
         for head in token.chunks_exact_mut(dim) {
-            let (pairs, _) = head.as_chunks_mut::<2>();
+            let (pairs, _) = head[dim - 2 * half..].as_chunks_mut::<2>();
             for ([a, b], (cos, sin)) in pairs.iter_mut().zip(cos.iter().zip(sin)) {
                 (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
             }

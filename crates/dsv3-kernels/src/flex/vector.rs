@@ -4,7 +4,7 @@
 const LANES: usize = 16;
 
 /// `Σ a · b`.
-#[inline]
+#[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
     let (a, b) = (&a[..n], &b[..n]);
@@ -27,7 +27,7 @@ pub(super) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
 }
 
 /// A tree over the lanes.
-#[inline]
+#[inline(always)]
 fn sum(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {

@@ -427,3 +427,6 @@ fn assemble(head: &[TokenId], turns: &[Turn], plan: &Plan) -> Result<TrainSequen
 fn is_system(message: &Message) -> bool {
     matches!(message, Message::System(_))
 }
+
+#[cfg(test)]
+mod tests;

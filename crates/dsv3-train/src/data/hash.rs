@@ -27,6 +27,13 @@ impl ContentHash {
     }
 }
 
+/// The hash of one text.
+pub(crate) fn hash_text(text: &str) -> u64 {
+    let mut hash = ContentHash::new();
+    hash.piece(text.as_bytes());
+    hash.finish()
+}
+
 /// splitmix64's last step: every bit of the result hangs on every bit of the number. FNV's upper
 /// bits alone would not do for comparing with a threshold.
 pub(crate) fn mix(number: u64) -> u64 {

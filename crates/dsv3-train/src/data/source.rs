@@ -140,7 +140,7 @@ impl Source for DatasetSource {
                 index: index + 1,
             },
             false => SourcePosition {
-                epoch: epoch + 1,
+                epoch: epoch.saturating_add(1),
                 index: 0,
             },
         };

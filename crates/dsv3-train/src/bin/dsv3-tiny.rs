@@ -1,0 +1,227 @@
+//! Makes the small model of `fixtures/dsv3-tiny`: its corpus, its tokenizer, its weights.
+//! `cargo xtask fixtures` calls it; every step can be repeated, and training goes on where it was.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use clap::{Parser, Subcommand};
+use dsv3_model::Checkpoint;
+use dsv3_tasks::{Corpus, held_out, modes};
+use dsv3_tokenizer::{Segment, Tokenizer};
+use dsv3_train::data::{CorpusSource, TrainSequence};
+use dsv3_train::report::{Progress, StepReport};
+use dsv3_train::{
+    ExportOptions, Observer, Recipe, RunDir, RunEnd, Trainer, initial_values, load_state, run,
+    trained_values, write_checkpoint,
+};
+
+/// Makes the small model that ships with dsv3.
+#[derive(Parser)]
+#[command(
+    name = "dsv3-tiny",
+    version,
+    after_help = "Example: cargo xtask fixtures train --run target/dsv3-tiny"
+)]
+struct Cli {
+    /// The model's folder, with config.json and recipe.json
+    #[arg(long, global = true, default_value = "fixtures/dsv3-tiny")]
+    model: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the first examples of the corpus as JSON lines
+    Corpus {
+        /// The file [default: stdout]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// How many
+        #[arg(long, default_value = "1000")]
+        count: u64,
+        /// Held-out examples, this many of each kind and mode, instead of training's
+        #[arg(long)]
+        held_out: bool,
+    },
+    /// Train the tokenizer and write tokenizer.json and tokenizer_config.json
+    Tokenizer,
+    /// Train the weights, or go on with it, then write them
+    Train {
+        /// The folder of the run: state, log, curves
+        #[arg(long)]
+        run: PathBuf,
+        /// Write the weights of the run's state to the model's folder and train no further
+        #[arg(long)]
+        export_only: bool,
+    },
+}
+
+/// Bytes of one weight file: the repository takes none over 10 MB.
+const SHARD_BYTES: usize = 8 << 20;
+
+/// Seed of the held-out examples that are watched in training; `dsv3 eval` has its own.
+const WATCHED_SEED: u64 = 9;
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let recipe = Recipe::from_json(&read(&cli.model.join("recipe.json"))?)?;
+    match cli.command {
+        Command::Corpus {
+            out,
+            count,
+            held_out,
+        } => corpus(&recipe, out.as_deref(), count, held_out),
+        Command::Tokenizer => tokenizer(&recipe, &cli.model),
+        Command::Train { run, export_only } => train(&recipe, &cli.model, &run, export_only),
+    }
+}
+
+fn corpus(recipe: &Recipe, out: Option<&Path>, count: u64, held: bool) -> Result<()> {
+    let mut to: Box<dyn Write> = match out {
+        Some(path) => Box::new(BufWriter::new(
+            fs::File::create(path).with_context(|| format!("creating {}", path.display()))?,
+        )),
+        None => Box::new(BufWriter::new(std::io::stdout())),
+    };
+    let mut write = |example: &dsv3_tasks::Example| -> Result<()> {
+        serde_json::to_writer(&mut to, example)?;
+        Ok(writeln!(to)?)
+    };
+    if held {
+        for kind in dsv3_tasks::Kind::ALL {
+            for mode in modes(kind) {
+                for example in held_out(kind, *mode, count as usize, recipe.seed)? {
+                    write(&example)?;
+                }
+            }
+        }
+    } else {
+        let corpus = Corpus::new(recipe.seed, recipe.mix.clone())?;
+        for index in 0..count {
+            write(&corpus.example(index)?)?;
+        }
+    }
+    drop(write);
+    Ok(to.flush()?)
+}
+
+/// All text of an example, a piece at a time: control tokens are no text.
+fn texts(example: &dsv3_tasks::Example) -> impl Iterator<Item = String> + '_ {
+    let segments = example
+        .turns
+        .iter()
+        .flat_map(|turn| turn.given.iter().chain(&turn.answer));
+    segments.filter_map(|segment| match segment {
+        Segment::Text(text) => Some(text.clone()),
+        Segment::Special(_) => None,
+    })
+}
+
+fn tokenizer(recipe: &Recipe, model: &Path) -> Result<()> {
+    let args = dsv3_weights::ModelArgs::from_file(model.join("config.json"))?;
+    let corpus = Corpus::new(recipe.seed, recipe.mix.clone())?;
+    let mut pieces = Vec::new();
+    for index in 0..recipe.tokenizer_examples {
+        pieces.extend(texts(&corpus.example(index)?));
+    }
+    let json = dsv3_tasks::train_tokenizer(pieces.into_iter(), args.vocab_size)?;
+    fs::write(model.join("tokenizer.json"), json)?;
+    let template = read(Path::new("fixtures/chat/chat_template.jinja"))?;
+    let config = dsv3_tasks::tokenizer_config(&template, args.max_position_embeddings);
+    fs::write(model.join("tokenizer_config.json"), config)?;
+    Ok(())
+}
+
+/// Shows a run on the terminal.
+struct Shown(Progress);
+
+impl Observer for Shown {
+    fn step(&mut self, report: &StepReport) {
+        self.0.step(report);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.0.note(text);
+    }
+}
+
+fn train(recipe: &Recipe, model: &Path, dir: &Path, export_only: bool) -> Result<()> {
+    let config = read(&model.join("config.json"))?;
+    let args = dsv3_weights::ModelArgs::from_json_bytes(config.as_bytes())?;
+    let tokenizer_json = fs::read(model.join("tokenizer.json"))
+        .context("reading tokenizer.json; make it with `cargo xtask fixtures tokenizer`")?;
+    let tokenizer = Tokenizer::from_bytes(&tokenizer_json)?;
+    let fingerprint = recipe.fingerprint(&config, &tokenizer_json);
+
+    let start = dir.join("start");
+    let first = initial_values(&args, recipe.seed).map(Ok);
+    let f32 = ExportOptions {
+        shard_bytes: usize::MAX,
+        f32: true,
+    };
+    write_checkpoint(&start, &config, first, &f32)?;
+    let checkpoint = Checkpoint::open(&start)?;
+    let mut trainer = Trainer::new(&checkpoint, recipe.train.clone(), &Device::flex())?;
+    eprintln!("{} parameters", trainer.parameters().count());
+
+    let mut end = RunEnd::Complete;
+    if export_only {
+        trainer.restore(|parameters| {
+            load_state::<serde_json::Value>(dir, parameters)?;
+            Ok(())
+        })?;
+    } else {
+        let watched = watched(recipe, &tokenizer)?;
+        let corpus = Corpus::new(recipe.seed, recipe.mix.clone())?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+        let total = recipe.run.schedule.total_steps;
+        let mut shown = Shown(Progress::new(total, 0, 50));
+        end = run(
+            &mut trainer,
+            CorpusSource::new(corpus, tokenizer),
+            &watched,
+            &recipe.run,
+            &fingerprint,
+            &RunDir::new(dir),
+            &stop,
+            &mut shown,
+        )?;
+        shown.0.finish();
+    }
+    if end == RunEnd::Complete {
+        let published = ExportOptions {
+            shard_bytes: SHARD_BYTES,
+            f32: false,
+        };
+        let values = trained_values(&args, trainer.parameters());
+        write_checkpoint(model, &config, values, &published)?;
+    }
+    Ok(())
+}
+
+/// Held-out sequences of every kind, for the loss that is watched.
+fn watched(recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Vec<TrainSequence>> {
+    let mut sequences = Vec::new();
+    for kind in dsv3_tasks::Kind::ALL {
+        for mode in modes(kind) {
+            for example in held_out(kind, *mode, recipe.held_out_per_kind, WATCHED_SEED)? {
+                sequences.push(TrainSequence::from_example(&example, tokenizer)?);
+            }
+        }
+    }
+    Ok(sequences)
+}

@@ -1,0 +1,5 @@
+//! Tests of several nouns together.
+
+mod jsonl;
+mod packing;
+mod split;

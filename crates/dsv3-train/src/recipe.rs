@@ -1,0 +1,56 @@
+//! All that a training from nothing is told: `fixtures/dsv3-tiny/recipe.json`.
+
+use dsv3_tasks::Mix;
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::run::RunOptions;
+use crate::trainer::TrainOptions;
+
+/// A training from nothing, on generated tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of the first values and of the corpus.
+    pub seed: u64,
+    /// Examples of the corpus on which the tokenizer is trained.
+    pub tokenizer_examples: u64,
+    /// Held-out examples of each kind and mode in the loss that is watched on the way.
+    pub held_out_per_kind: usize,
+    /// How parameters are moved.
+    pub train: TrainOptions,
+    /// How the run goes.
+    pub run: RunOptions,
+    /// What the corpus is made of; where it is left out, the usual.
+    #[serde(default)]
+    pub mix: Mix,
+}
+
+impl Recipe {
+    /// Read a recipe.
+    ///
+    /// # Errors
+    /// [`TrainError::Recipe`] with the place in the text that is wrong.
+    pub fn from_json(text: &str) -> Result<Self, TrainError> {
+        let recipe: Recipe =
+            serde_json::from_str(text).map_err(|error| TrainError::Recipe(error.to_string()))?;
+        recipe.run.schedule.validate()?;
+        Ok(recipe)
+    }
+
+    /// What a continued run must have in common with its beginning, as text. How long the run is
+    /// and how often it is saved may change.
+    pub fn fingerprint(&self, config: &str, tokenizer: &[u8]) -> String {
+        let fixed = serde_json::json!({
+            "seed": self.seed,
+            "train": self.train,
+            "tokens_per_batch": self.run.tokens_per_batch,
+            "batches_per_step": self.run.batches_per_step,
+            "mix": self.mix,
+            "config": config,
+        });
+        let tokenizer = String::from_utf8_lossy(tokenizer);
+        let hash = crate::data::hash_text(&format!("{fixed}{tokenizer}"));
+        format!("{hash:016x}")
+    }
+}
