@@ -32,7 +32,8 @@ const POSITIVE: &[&str] = &["positive", "without_sign", "absolute"];
 const ANY: &[&str] = &["run", "change", "apply", "convert", "compute", "update"];
 const GET: &[&str] = &["get", "read", "find", "lookup"];
 
-/// All of them: Python first, then Rust.
+/// All of them: Python first, then Rust. Ids name a template by its place, so a new one goes to the
+/// end.
 pub(crate) const TEMPLATES: &[Template] = &[
     template(SUM, "def {f}({a},« {b}»):\n    return« {a} + {b}»\n"),
     template(DIFFERENCE, "def {f}({a},« {b}»):\n    return« {a} - {b}»\n"),

@@ -23,12 +23,10 @@ static TRAINED: LazyLock<String> =
 static TOKENIZER: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::from_bytes(TRAINED.as_bytes()).unwrap());
 
-const KINDS: [Kind; 4] = [Kind::Tools, Kind::Search, Kind::Fim, Kind::Buried];
-
 fn examples(count: usize) -> impl Iterator<Item = Example> {
     let mut draw = Draw::new(9, 0);
     (0..count)
-        .flat_map(move |_| KINDS.map(|kind| generate(kind, modes(kind)[0], &mut draw).unwrap()))
+        .flat_map(move |_| Kind::ALL.map(|kind| generate(kind, modes(kind)[0], &mut draw).unwrap()))
 }
 
 fn segments(example: &Example) -> impl Iterator<Item = &Segment> {
