@@ -123,3 +123,172 @@ pub fn held_out(
         tries,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::example::spell;
+    use crate::generate::modes;
+    use crate::length;
+    use crate::split::hash;
+
+    fn every() -> impl Iterator<Item = (Kind, Mode)> {
+        let pairs = |kind| modes(kind).iter().map(move |&mode| (kind, mode));
+        Kind::ALL.into_iter().flat_map(pairs)
+    }
+
+    /// Breaks with: any change of any text or draw. The committed weights were trained on this
+    /// corpus, so a change wants a new training run; then put the number here that this test
+    /// prints as `left`.
+    #[test]
+    fn the_first_thousand_examples_are_pinned() {
+        let corpus = Corpus::new(0, Mix::default()).unwrap();
+        let lines: Vec<String> = (0..1000)
+            .map(|index| serde_json::to_string(&corpus.example(index).unwrap()).unwrap())
+            .collect();
+        assert!(lines.iter().all(|line| !line.contains('\n')));
+        assert_eq!(
+            hash(&lines.join("\n")),
+            6_127_296_211_310_977_752,
+            "{}",
+            lines[0]
+        );
+    }
+
+    /// Breaks with: a line without one of the fields, or with the control tokens left out.
+    #[test]
+    fn an_example_is_one_line_of_json() {
+        let example = Corpus::new(0, Mix::default()).unwrap().example(0).unwrap();
+        let value = serde_json::to_value(&example).unwrap();
+        let fields: Vec<&str> = value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(fields, ["id", "kind", "mode", "split", "turns"]);
+        assert_eq!(value["split"], "train");
+        let turn = &value["turns"][0];
+        let given = turn["given"].as_str().unwrap();
+        assert!(given.starts_with("<｜begin▁of▁sentence｜>"), "{given}");
+        let answer = turn["answer"].as_str().unwrap();
+        assert_eq!(answer, spell(&example.turns[0].answer));
+        assert!(turn["check"]["check"].is_string());
+    }
+
+    /// Breaks with: a part that follows from the seed or from anything but the id.
+    #[test]
+    fn parts_share_no_id_whatever_the_seeds() {
+        for (kind, mode) in every() {
+            let held = held_out(kind, mode, 60, 3).unwrap();
+            let ids: HashSet<&str> = held.iter().map(|example| example.id.as_str()).collect();
+            assert_eq!(ids.len(), 60, "{kind:?}: ids twice");
+            let only = Mix {
+                weights: vec![(kind, mode, 1.0)],
+            };
+            let corpus = Corpus::new(9, only).unwrap();
+            for index in 0..1500 {
+                let example = corpus.example(index).unwrap();
+                assert_eq!((example.kind, example.mode), (kind, mode));
+                assert_eq!(example.split, Split::Train);
+                assert_eq!(Split::of(&example.id), Split::Train);
+                assert!(!ids.contains(example.id.as_str()), "{}", example.id);
+            }
+            for example in &held {
+                assert_eq!(Split::of(&example.id), Split::HeldOut, "{}", example.id);
+            }
+        }
+    }
+
+    /// Breaks with: a kind with too few tasks to score 200 of them.
+    #[test]
+    fn every_kind_has_two_hundred_held_out() {
+        for (kind, mode) in every() {
+            held_out(kind, mode, 200, 1).unwrap();
+        }
+    }
+
+    /// Breaks with: a generator that draws something by the mode before its parameters.
+    #[test]
+    fn both_modes_ask_the_same() {
+        for kind in Kind::ALL {
+            let of = |mode: &Mode| {
+                let held = held_out(kind, *mode, 40, 5).unwrap();
+                held.into_iter()
+                    .map(|example| example.id)
+                    .collect::<Vec<_>>()
+            };
+            let all: Vec<_> = modes(kind).iter().map(of).collect();
+            assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{kind:?}");
+        }
+    }
+
+    /// Breaks with: reasoning so long that training on short sequences cuts it off.
+    #[test]
+    fn examples_are_short() {
+        for (kind, mode) in every() {
+            if matches!(kind, Kind::Buried | Kind::Tools | Kind::Search | Kind::Fim) {
+                continue;
+            }
+            let mut draw = Draw::new(2, 0);
+            for _ in 0..4000 {
+                let example = generate(kind, mode, &mut draw).unwrap();
+                let tokens: usize = example
+                    .turns
+                    .iter()
+                    .map(|turn| {
+                        length::of_segments(&turn.given) + length::of_segments(&turn.answer)
+                    })
+                    .sum();
+                assert!(tokens <= 250, "{tokens} tokens: {}", example.id);
+            }
+        }
+    }
+
+    /// Breaks with: weights that nothing can be drawn by, taken without a word.
+    #[test]
+    fn bad_mixes_are_refused() {
+        let mix = |weight| Mix {
+            weights: vec![(Kind::Facts, Mode::Think, weight)],
+        };
+        for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let refused = Corpus::new(0, mix(weight));
+            assert!(matches!(refused, Err(TasksError::Mix(_))), "{weight}");
+        }
+        let refused = generate(Kind::Fim, Mode::Think, &mut Draw::new(0, 0));
+        assert!(matches!(refused, Err(TasksError::NoSuchMode { .. })));
+    }
+
+    /// Breaks with: a weight of 0 that is drawn, or shares that don't follow the weights.
+    #[test]
+    fn kinds_come_by_their_weights() {
+        let mix = Mix {
+            weights: vec![
+                (Kind::Facts, Mode::Think, 3.0),
+                (Kind::Units, Mode::Think, 0.0),
+                (Kind::Counting, Mode::Nothink, 1.0),
+            ],
+        };
+        let read: Mix = serde_json::from_str(&serde_json::to_string(&mix).unwrap()).unwrap();
+        assert_eq!(read, mix);
+        let corpus = Corpus::new(1, mix).unwrap();
+        let kinds: Vec<Kind> = (0..4000).map(|i| corpus.example(i).unwrap().kind).collect();
+        let facts = kinds.iter().filter(|kind| **kind == Kind::Facts).count();
+        assert!((2900..3100).contains(&facts), "{facts}");
+        assert!(!kinds.contains(&Kind::Units));
+    }
+
+    proptest! {
+        /// Breaks with: anything drawn from outside of the seed and the index.
+        #[test]
+        fn an_example_follows_from_seed_and_index(seed in any::<u64>(), index in any::<u64>()) {
+            let corpus = Corpus::new(seed, Mix::default()).unwrap();
+            let example = corpus.example(index).unwrap();
+            prop_assert_eq!(&example, &corpus.clone().example(index).unwrap());
+            prop_assert_eq!(example.split, Split::Train);
+            prop_assert!(!example.turns.is_empty());
+        }
+    }
+}

@@ -28,12 +28,6 @@ pub enum TasksError {
         /// The mode asked for.
         mode: &'static str,
     },
-    /// A kind without a generator.
-    #[error("no example of {kind} can be drawn yet; give it the weight 0")]
-    NotDrawn {
-        /// The kind asked for.
-        kind: &'static str,
-    },
     /// Shares that nothing can be drawn by.
     #[error("a mix that can't be drawn from: {0}")]
     Mix(String),

@@ -1,9 +1,12 @@
 //! From a kind to an example of it.
 
-use crate::arithmetic;
 use crate::draw::Draw;
 use crate::error::TasksError;
 use crate::example::{Example, Kind, Mode};
+use crate::{
+    arithmetic, buried, comparing, counting, dates, facts, fim, multi_turn, reversing, search,
+    sorting, system, tools, units,
+};
 
 /// Both ways of answering.
 const BOTH: &[Mode] = &[Mode::Think, Mode::Nothink];
@@ -34,7 +37,18 @@ pub fn generate(kind: Kind, mode: Mode, draw: &mut Draw) -> Result<Example, Task
     }
     match kind {
         Kind::Arithmetic => arithmetic::example(mode, draw),
-        // A kind that is not drawn yet has weight 0 in `Mix::default`.
-        _ => Err(TasksError::NotDrawn { kind: kind.name() }),
+        Kind::Comparing => comparing::example(mode, draw),
+        Kind::Sorting => sorting::example(mode, draw),
+        Kind::Counting => counting::example(mode, draw),
+        Kind::Reversing => reversing::example(mode, draw),
+        Kind::Dates => dates::example(mode, draw),
+        Kind::Units => units::example(mode, draw),
+        Kind::Facts => facts::example(mode, draw),
+        Kind::MultiTurn => multi_turn::example(mode, draw),
+        Kind::System => system::example(mode, draw),
+        Kind::Tools => tools::example(draw),
+        Kind::Search => search::example(draw),
+        Kind::Fim => fim::example(draw),
+        Kind::Buried => buried::example(mode, draw),
     }
 }

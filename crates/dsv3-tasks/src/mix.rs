@@ -26,11 +26,14 @@ impl Default for Mix {
     }
 }
 
-/// The kind's share, both modes together. Harder things and those that the small model should
-/// do without fail have more.
+/// The kind's share, both modes together. Reasoning in many steps has more, since every step has to
+/// be right; tools have less than they are worth, since one of them is as long as ten facts.
 fn weight(kind: Kind) -> f64 {
     match kind {
-        Kind::Arithmetic => 3.0,
-        _ => 0.0,
+        Kind::Arithmetic => 3.5,
+        Kind::Comparing | Kind::Sorting | Kind::Counting => 2.0,
+        Kind::Facts | Kind::MultiTurn | Kind::Tools => 2.0,
+        Kind::Dates | Kind::System | Kind::Search | Kind::Fim => 1.5,
+        Kind::Reversing | Kind::Units | Kind::Buried => 1.0,
     }
 }

@@ -57,3 +57,21 @@ pub(crate) fn plain_system(draw: &mut Draw) -> Option<String> {
     ];
     draw.one_in(10).then(|| draw.pick(&PLAIN).to_owned())
 }
+
+/// Things in a row with commas, the last two joined by `word` where there is one.
+pub(crate) fn listed(items: &[impl AsRef<str>], word: &str) -> String {
+    let mut text = String::new();
+    for (at, item) in items.iter().enumerate() {
+        match (at, at + 1 == items.len() && !word.is_empty()) {
+            (0, _) => {}
+            (_, false) => text.push_str(", "),
+            (_, true) => {
+                text.push(' ');
+                text.push_str(word);
+                text.push(' ');
+            }
+        }
+        text.push_str(item.as_ref());
+    }
+    text
+}
