@@ -82,6 +82,11 @@ impl Axis {
         }
     }
 
+    /// Whether equal distances are equal ratios.
+    pub(crate) fn is_log(&self) -> bool {
+        self.log
+    }
+
     /// Where a value stands, 0 at the lower end and 1 at the upper. What lies outside stands at the
     /// end; `None` for what is no number.
     pub(crate) fn place(&self, value: f64) -> Option<f64> {

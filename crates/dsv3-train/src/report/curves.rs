@@ -10,22 +10,22 @@ use crate::report::load::worst;
 const MAX_POINTS: usize = 600;
 
 const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 560.0;
+const HEIGHT: f64 = 534.0;
 const LOSSES: Frame = Frame {
     left: 62.0,
-    top: 66.0,
+    top: 40.0,
     width: 774.0,
     height: 282.0,
 };
 const RATE: Frame = Frame {
     left: 62.0,
-    top: 420.0,
+    top: 394.0,
     width: 340.0,
     height: 94.0,
 };
 const LOAD: Frame = Frame {
     left: 496.0,
-    top: 420.0,
+    top: 394.0,
     width: 340.0,
     height: 94.0,
 };
@@ -104,7 +104,11 @@ pub fn curves_svg(reports: &[StepReport]) -> String {
     let x = Axis::to_end(end, 8);
     let values = losses.iter().flat_map(|curve| curve.points.iter());
     let y = Axis::for_losses(values.map(|(_, value)| *value), 6);
-    panel(&mut svg, LOSSES, &x, &y, "Loss (nats per token)");
+    let title = match y.is_log() {
+        true => "Loss (nats per token, logarithmic)",
+        false => "Loss (nats per token)",
+    };
+    panel(&mut svg, LOSSES, &x, &y, title);
     for curve in &losses {
         draw(&mut svg, LOSSES, &x, &y, curve);
     }
@@ -343,6 +347,7 @@ mod tests {
             "held-out loss",
             "Learning rate",
             "Busiest expert",
+            "logarithmic",
             "tokens seen",
             "10M",
             "0.5",

@@ -36,7 +36,7 @@ impl Progress {
             .with_finish(ProgressFinish::Abandon);
         // What was done before a resumption says nothing about how long the rest takes.
         bar.reset_eta();
-        let template = "{bar:30} {human_pos}/{human_len} steps, {eta} left\n{msg}";
+        let template = "{bar:20} {human_pos}/{human_len} steps, {eta} left, {prefix}\n{msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -60,8 +60,9 @@ impl Progress {
     pub fn step(&mut self, report: &StepReport) {
         match &mut self.sink {
             Sink::Bar(bar) => {
-                let mut lines = vec![summary(report)];
+                let mut lines = vec![losses(report)];
                 lines.extend(picture(&report.expert_load));
+                bar.set_prefix(speed(report));
                 bar.set_message(lines.join("\n"));
                 bar.set_position(report.step);
                 // Evaluations are rare and stay readable above the bar.
@@ -105,8 +106,17 @@ impl Progress {
     }
 }
 
-/// One line of numbers.
+/// All numbers in one line.
 fn summary(report: &StepReport) -> String {
+    let mut line = format!("{}  {}", losses(report), speed(report));
+    if let Some(ratio) = worst(&report.expert_load) {
+        let _ = write!(line, "  load {ratio:.2}x");
+    }
+    line
+}
+
+/// How well it learns. Short enough for 80 columns.
+fn losses(report: &StepReport) -> String {
     let mut line = format!("loss {:.4}", report.loss);
     let optional = [
         ("mtp", report.mtp_loss),
@@ -118,18 +128,14 @@ fn summary(report: &StepReport) -> String {
             let _ = write!(line, "  {name} {loss:.4}");
         }
     }
-    let _ = write!(
-        line,
-        "  lr {:.2e}  grad {:.3}  {:.0} tok/s  {} tokens",
-        report.lr,
-        report.grad_norm,
-        report.tokens_per_s,
-        grouped(report.tokens_seen),
-    );
-    if let Some(ratio) = worst(&report.expert_load) {
-        let _ = write!(line, "  load {ratio:.2}x");
-    }
+    let _ = write!(line, "  lr {:.2e}  grad {:.3}", report.lr, report.grad_norm);
     line
+}
+
+/// How fast it goes.
+fn speed(report: &StepReport) -> String {
+    let tokens = grouped(report.tokens_seen);
+    format!("{:.0} tok/s  {tokens} tokens", report.tokens_per_s)
 }
 
 /// 1234567 as 1,234,567.
@@ -214,7 +220,10 @@ mod tests {
         let mut full = report(7);
         full.mtp_loss = Some(3.0);
         full.balance_loss = Some(1.0);
-        assert!(summary(&full).contains("mtp 3.0000  balance 1.0000"));
+        full.eval_loss = Some(2.0);
+        let losses = losses(&full);
+        assert!(losses.contains("mtp 3.0000  balance 1.0000  eval 2.0000"));
+        assert!(losses.len() < 80, "{losses}");
     }
 
     // Breaks with: a comma in the wrong place, which makes a number another one.
