@@ -48,6 +48,7 @@ mod message;
 mod parser;
 mod prompt;
 mod render;
+mod search;
 mod special;
 mod stream;
 pub mod template;
@@ -64,6 +65,7 @@ pub use message::{
 pub use parser::{OutputParser, parse_ids, parse_text};
 pub use prompt::{Mode, Prompt, Segment};
 pub use render::{RenderOptions, render};
+pub use search::citations;
 pub use special::{Special, SpecialTokens};
 pub use stream::StreamDecoder;
 pub use template::Template;
