@@ -151,7 +151,7 @@ mod tests {
         assert!(lines.iter().all(|line| !line.contains('\n')));
         assert_eq!(
             hash(&lines.join("\n")),
-            6_127_296_211_310_977_752,
+            12_784_106_632_723_642_123,
             "{}",
             lines[0]
         );

@@ -141,6 +141,18 @@ pub(crate) fn example(mode: Mode, draw: &mut Draw) -> Result<Example, TasksError
     question.into_example(Kind::Facts, mode)
 }
 
+/// Every fact, for tests.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = Fact> {
+    RELATIONS.iter().chain(&SAID).flat_map(|relation| {
+        relation.rows.iter().map(move |&(subject, answer)| Fact {
+            relation,
+            subject,
+            answer,
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -148,16 +160,6 @@ mod tests {
     use super::*;
     use crate::example::Split;
     use crate::testing::{asked, sample, thought, wanted};
-
-    fn all() -> impl Iterator<Item = Fact> {
-        RELATIONS.iter().chain(&SAID).flat_map(|relation| {
-            relation.rows.iter().map(move |&(subject, answer)| Fact {
-                relation,
-                subject,
-                answer,
-            })
-        })
-    }
 
     /// Breaks with: a subject twice in a table, two relations that ask the same.
     #[test]

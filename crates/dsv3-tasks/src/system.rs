@@ -101,6 +101,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::facts;
     use crate::testing::{asked, equations, numbers, sample, system, thought, wanted};
 
     /// The plain answer to a question of this kind, found from the question alone.
@@ -173,6 +174,28 @@ mod tests {
             }
         }
         assert!(languages > 1000, "{languages}");
+    }
+
+    /// Breaks with: a fact that gets lost on the way to the written answer.
+    #[test]
+    fn facts_stay_facts() {
+        let mut found = 0;
+        for example in sample(Kind::System, Mode::Nothink, 20_000) {
+            let parts: Vec<&str> = example.id.split('/').collect();
+            let [_, style, relation, subject] = parts[..] else {
+                continue;
+            };
+            let fact =
+                facts::all().find(|fact| fact.relation.name == relation && fact.subject == subject);
+            let Some(fact) = fact else { continue };
+            let answer = wanted(&example.turns[0]);
+            if !["German", "French", "Spanish"].contains(&style) {
+                let answer = answer.to_lowercase();
+                assert!(answer.contains(&fact.answer.to_lowercase()), "{answer}");
+            }
+            found += 1;
+        }
+        assert!(found > 5_000, "{found}");
     }
 
     /// Breaks with: an instruction that is not part of the id, two answers to one task.

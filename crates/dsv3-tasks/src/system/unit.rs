@@ -88,3 +88,34 @@ pub(super) fn question(draw: &mut Draw) -> Question {
         answer,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::numbers;
+
+    /// Breaks with: a size that is off, an answer in another unit than the instruction names.
+    #[test]
+    fn answers_are_as_much_in_the_unit_named() {
+        let mut draw = Draw::new(4, 0);
+        for _ in 0..5_000 {
+            let question = question(&mut draw);
+            let told = question.system.unwrap();
+            let units = MEASURES.iter().flat_map(|measure| measure.units);
+            let size = |short: &str| units.clone().find(|unit| unit.1 == short).unwrap();
+            let (n, unit) = question.answer.split_once(' ').unwrap();
+            let unit = size(unit);
+            assert!(
+                told.ends_with(&format!(" {}.", unit.0)),
+                "{told} {}",
+                question.answer
+            );
+            let given = numbers(&question.text)[0];
+            let (_, after) = question.text.split_once(&format!("{given} ")).unwrap();
+            let from = size(after.split([' ', '.', '?']).next().unwrap());
+            let n: i64 = n.parse().unwrap();
+            assert_eq!(given * from.2, n * unit.2, "{} {n}", question.text);
+            assert!(question.reasoning.ends_with(&question.answer));
+        }
+    }
+}
