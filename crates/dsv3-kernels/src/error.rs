@@ -17,4 +17,17 @@ pub enum KernelsError {
         /// What there is.
         found: usize,
     },
+    /// Factors of a low-rank change that are of another weight.
+    #[error(
+        "low-rank factors A {a:?} and B {b:?} don't fit a weight of shape {weight:?}: \
+         A must be [r, in] and B [out, r]"
+    )]
+    LowRank {
+        /// Shape of A.
+        a: [usize; 2],
+        /// Shape of B.
+        b: [usize; 2],
+        /// `[out, in]`
+        weight: [usize; 2],
+    },
 }

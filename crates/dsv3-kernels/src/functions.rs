@@ -1,23 +1,34 @@
 //! The operations over Burn's `Tensor`, for code that has no backend parameter.
+//!
+//! Here adapters join in: a backend's kernel takes the weight alone, and the factors beside it are
+//! two more products. Everything composed here differentiates.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use crate::ops::Dsv3Ops;
+use crate::oracle;
 use crate::packed::{Activations, Experts};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
 use crate::weight::{ExpertWeights, Weight};
 
-/// `x · Wᵀ`; see [`Dsv3Ops::packed_linear`]. `x [T, in]` → `[T, out]`.
+/// `x · Wᵀ`, and what an adapter adds to it; see [`Dsv3Ops::packed_linear`]. `x [T, in]` →
+/// `[T, out]`.
 pub fn packed_linear(x: Tensor<2>, weight: &Weight, activations: Activations) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_linear(
-        x.into_dispatch(),
-        weight.packed(),
-        activations,
-    ))
+    let base = |x: Tensor<2>| {
+        let x = x.into_dispatch();
+        let y = <Dispatch as Dsv3Ops>::packed_linear(x, weight.packed(), activations);
+        Tensor::<2>::from_dispatch(y)
+    };
+    let Some(adapter) = weight.adapter() else {
+        return base(x);
+    };
+    let dtype = x.dtype();
+    let change = adapter.apply(x.clone()); // [T, out]
+    (base(x).cast(DType::F32) + change).cast(dtype)
 }
 
-/// The routed experts; see [`Dsv3Ops::packed_experts`].
+/// The routed experts, with their adapters; see [`Dsv3Ops::packed_experts`].
 /// `x [T, hidden]`, `ids`, `weights` `[T, k]` → `[T, hidden]`.
 pub fn packed_experts(
     x: Tensor<2>,
@@ -26,12 +37,42 @@ pub fn packed_experts(
     experts: &[ExpertWeights],
     activations: Activations,
 ) -> Tensor<2> {
+    if experts.iter().any(ExpertWeights::is_adapted) {
+        return adapted_experts(x, ids, weights, experts, activations);
+    }
     Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_experts(
         x.into_dispatch(),
         ids.into_dispatch(),
         weights.into_dispatch(),
         Experts(experts.iter().map(ExpertWeights::packed).collect()),
         activations,
+    ))
+}
+
+/// One expert at a time, its linear layers as any others: slower than a backend's kernel.
+fn adapted_experts(
+    x: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    experts: &[ExpertWeights],
+    activations: Activations,
+) -> Tensor<2> {
+    let dtype = x.dtype();
+    Tensor::from_dispatch(oracle::grouped_experts::<Dispatch>(
+        x.into_dispatch(),
+        ids.into_dispatch(),
+        weights.into_dispatch(),
+        &|id, x| {
+            let expert = experts.get(id)?;
+            let x = Tensor::<2>::from_dispatch(x); // [n, hidden]
+            let gate = packed_linear(x.clone(), &expert.gate, activations).cast(DType::F32);
+            let up = packed_linear(x, &expert.up, activations).cast(DType::F32); // [n, inter]
+            // Silu in the form of the CPU's kernel: factors of zero then change no bit.
+            let silu = gate.clone() / (gate.neg().exp() + 1.0);
+            let inner = (silu * up).cast(dtype); // [n, inter]
+            let y = packed_linear(inner, &expert.down, activations); // [n, hidden]
+            Some(y.into_dispatch())
+        },
     ))
 }
 
@@ -91,7 +132,8 @@ pub fn append_latent(cache: Tensor<3>, rows: Tensor<2>, slots: Vec<u32>) -> Tens
     ))
 }
 
-/// Latent attention; see [`Dsv3Ops::mla_attention`].
+/// Latent attention; see [`Dsv3Ops::mla_attention`]. With an adapter on `kv_b` it runs in stock
+/// Burn, which is slower.
 /// `query [T, heads, nope + rope]`, `cache [blocks, block_size, latent + rope]` →
 /// `[T, heads · value]`.
 pub fn mla_attention(
@@ -101,13 +143,26 @@ pub fn mla_attention(
     spec: MlaSpec,
     spans: Spans,
 ) -> Tensor<2> {
-    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::mla_attention(
-        query.into_dispatch(),
-        cache.into_dispatch(),
-        kv_b.packed(),
-        spec,
-        spans,
-    ))
+    let (query, cache) = (query.into_dispatch(), cache.into_dispatch());
+    Tensor::from_dispatch(match kv_b.adapter() {
+        None => <Dispatch as Dsv3Ops>::mla_attention(query, cache, kv_b.packed(), spec, spans),
+        Some(adapter) => {
+            let factors = oracle::Factors {
+                a: adapter.a.clone().into_dispatch(),
+                b: adapter.b.clone().into_dispatch(),
+                scale: adapter.scale,
+            };
+            let kv_b = kv_b.packed();
+            oracle::adapted_mla_attention::<Dispatch>(
+                query,
+                cache,
+                &kv_b,
+                Some(factors),
+                spec,
+                &spans,
+            )
+        }
+    })
 }
 
 /// Activations through e4m3 and back; see [`Dsv3Ops::quantize_activations`]. `x [T, n]`.

@@ -30,6 +30,7 @@ mod device;
 mod error;
 mod flex;
 mod functions;
+mod low_rank;
 mod ops;
 mod oracle;
 mod packed;
@@ -45,6 +46,7 @@ pub use functions::{
     append_latent, cross_entropy, mla_attention, packed_experts, packed_linear,
     quantize_activations, rms_norm, rope, route, swiglu,
 };
+pub use low_rank::LowRank;
 pub use ops::Dsv3Ops;
 pub use packed::{Activations, Expert, Experts, HalfFormat, Packed, Routed};
 pub use spec::{MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans};

@@ -1,25 +1,40 @@
 //! The oracles, on any device: the same operations as the crate's root, always in stock Burn.
 //!
-//! Slow on purpose. A kernel is right when it agrees with these.
+//! Slow on purpose. A kernel is right when it agrees with these. An adapter's factors are merged
+//! into their weight here.
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use crate::oracle;
-use crate::packed::{Activations, Experts};
+use crate::packed::{Activations, Expert, Experts, Packed};
 use crate::spec::{MlaSpec, RouteSpec, SequenceSpan};
 use crate::weight::{ExpertWeights, Weight};
 
-/// The weight as floats `[out, in]`.
+/// The weight as floats `[out, in]`, an adapter's `scale · B · A` added.
 pub fn dequantize(weight: &Weight) -> Tensor<2> {
-    Tensor::from_dispatch(oracle::dequantize(&weight.packed()).0)
+    let base = Tensor::from_dispatch(oracle::dequantize(&weight.packed()).0);
+    match weight.adapter() {
+        None => base,
+        Some(adapter) => base + adapter.product(),
+    }
+}
+
+/// As the operations take it: with an adapter, the merged weight.
+fn merged(weight: &Weight) -> Packed<Dispatch> {
+    match weight.adapter() {
+        None => weight.packed(),
+        Some(_) => Packed::Plain {
+            weight: dequantize(weight).into_dispatch(),
+        },
+    }
 }
 
 /// See [`packed_linear`](crate::packed_linear).
 pub fn packed_linear(x: Tensor<2>, weight: &Weight, activations: Activations) -> Tensor<2> {
     Tensor::from_dispatch(oracle::packed_linear::<Dispatch>(
         x.into_dispatch(),
-        &weight.packed(),
+        &merged(weight),
         activations,
     ))
 }
@@ -32,11 +47,16 @@ pub fn packed_experts(
     experts: &[ExpertWeights],
     activations: Activations,
 ) -> Tensor<2> {
+    let experts = experts.iter().map(|expert| Expert {
+        gate: merged(&expert.gate),
+        up: merged(&expert.up),
+        down: merged(&expert.down),
+    });
     Tensor::from_dispatch(oracle::packed_experts::<Dispatch>(
         x.into_dispatch(),
         ids.into_dispatch(),
         weights.into_dispatch(),
-        &Experts(experts.iter().map(ExpertWeights::packed).collect()),
+        &Experts(experts.collect()),
         activations,
         &|x, w, a| oracle::packed_linear::<Dispatch>(x, w, a),
     ))
@@ -105,7 +125,7 @@ pub fn mla_attention(
     Tensor::from_dispatch(oracle::mla_attention::<Dispatch>(
         query.into_dispatch(),
         cache.into_dispatch(),
-        &kv_b.packed(),
+        &merged(kv_b),
         spec,
         spans,
     ))

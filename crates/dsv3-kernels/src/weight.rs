@@ -4,10 +4,12 @@ use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, TensorData};
 
 use crate::error::KernelsError;
+use crate::low_rank::LowRank;
 use crate::packed::{Expert, HalfFormat, Packed};
 
 /// A linear layer's matrix `[out, in]`: plain, so that training can move it, or packed as the
-/// checkpoint has it. Modules never ask which.
+/// checkpoint has it; and the factors of an adapter beside it, if one is attached. Modules never
+/// ask which.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -23,7 +25,11 @@ use crate::packed::{Expert, HalfFormat, Packed};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Weight(Repr);
+pub struct Weight {
+    repr: Repr,
+    /// Boxed: most weights of a checkpoint have none, and there are many.
+    adapter: Option<Box<LowRank>>,
+}
 
 // Nearly every weight of a checkpoint is of the large kind, so boxing it would save nothing.
 #[allow(clippy::large_enum_variant)]
@@ -82,9 +88,16 @@ fn integers(bytes: bytes::Bytes, rows: usize, row_bytes: usize, device: &Device)
 }
 
 impl Weight {
+    fn new(repr: Repr) -> Self {
+        Weight {
+            repr,
+            adapter: None,
+        }
+    }
+
     /// A float tensor `[out, in]`.
     pub fn plain(weight: Tensor<2>) -> Self {
-        Weight(Repr::Plain(weight))
+        Weight::new(Repr::Plain(weight))
     }
 
     /// 16-bit floats, little-endian, row-major.
@@ -98,7 +111,7 @@ impl Weight {
         device: &Device,
     ) -> Result<Self, KernelsError> {
         check_len("a 16-bit weight", shape[0] * shape[1] * 2, bytes.len())?;
-        Ok(Weight(Repr::Half {
+        Ok(Weight::new(Repr::Half {
             data: integers(bytes, shape[0], shape[1] * 2, device),
             format,
             shape,
@@ -123,7 +136,7 @@ impl Weight {
         ];
         check_len("an fp8 weight", shape[0] * shape[1], bytes.len())?;
         check_len("its block scales", blocks[0] * blocks[1], scale.len())?;
-        Ok(Weight(Repr::Fp8Block {
+        Ok(Weight::new(Repr::Fp8Block {
             data: integers(bytes, shape[0], shape[1], device),
             scale: Tensor::from_data(TensorData::new(scale, blocks), (device, DType::F32)),
             block,
@@ -131,9 +144,33 @@ impl Weight {
         }))
     }
 
+    /// The weight with the factors of an adapter beside it, in place of any that were there. The
+    /// weight itself stays as it is.
+    ///
+    /// # Errors
+    /// When the factors are not `[r, in]` and `[out, r]`.
+    pub fn with_adapter(self, adapter: LowRank) -> Result<Self, KernelsError> {
+        adapter.check(self.shape())?;
+        Ok(Weight {
+            repr: self.repr,
+            adapter: Some(Box::new(adapter)),
+        })
+    }
+
+    /// The weight alone.
+    #[must_use]
+    pub fn without_adapter(self) -> Self {
+        Weight::new(self.repr)
+    }
+
+    /// The factors beside it.
+    pub fn adapter(&self) -> Option<&LowRank> {
+        self.adapter.as_deref()
+    }
+
     /// `[out, in]`
     pub fn shape(&self) -> [usize; 2] {
-        match &self.0 {
+        match &self.repr {
             Repr::Plain(weight) => weight.dims(),
             Repr::Half { shape, .. } | Repr::Fp8Block { shape, .. } => *shape,
         }
@@ -141,30 +178,32 @@ impl Weight {
 
     /// Whether it is block-fp8, so that a W8A8 run rounds its input.
     pub fn is_fp8(&self) -> bool {
-        matches!(self.0, Repr::Fp8Block { .. })
+        matches!(self.repr, Repr::Fp8Block { .. })
     }
 
     /// Bytes that one pass over the weight reads.
     pub fn bytes(&self) -> usize {
         let [out, input] = self.shape();
-        match &self.0 {
+        let base = match &self.repr {
             Repr::Plain(weight) => out * input * weight.dtype().size(),
             Repr::Half { .. } => out * input * 2,
             Repr::Fp8Block { scale, .. } => out * input + scale.shape().num_elements() * 4,
-        }
+        };
+        let factors = self.adapter.as_ref();
+        base + factors.map_or(0, |f| f.a.dims()[0] * (out + input) * 4)
     }
 
     /// The device that holds it.
     pub fn device(&self) -> Device {
-        match &self.0 {
+        match &self.repr {
             Repr::Plain(weight) => weight.device(),
             Repr::Half { data, .. } | Repr::Fp8Block { data, .. } => data.device(),
         }
     }
 
-    /// As the operations take it.
+    /// As the operations take it, without the adapter.
     pub(crate) fn packed(&self) -> Packed<Dispatch> {
-        match self.0.clone() {
+        match self.repr.clone() {
             Repr::Plain(weight) => Packed::Plain {
                 weight: weight.into_dispatch(),
             },
@@ -204,6 +243,12 @@ pub struct ExpertWeights {
 }
 
 impl ExpertWeights {
+    /// Whether any of the three has an adapter beside it.
+    pub fn is_adapted(&self) -> bool {
+        let all = [&self.gate, &self.up, &self.down];
+        all.into_iter().any(|weight| weight.adapter().is_some())
+    }
+
     pub(crate) fn packed(&self) -> Expert<Dispatch> {
         Expert {
             gate: self.gate.packed(),

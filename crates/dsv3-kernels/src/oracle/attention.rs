@@ -12,6 +12,94 @@ use crate::stock::{Float, Ints};
 /// Added to the score of a position that a query may not see; `exp` of it is exactly 0.
 const HIDDEN: f32 = -1e30;
 
+/// The factors of an adapter on `kv_b`.
+pub(crate) struct Factors<B: Backend> {
+    /// `[r, latent]` f32
+    pub(crate) a: FloatTensor<B>,
+    /// `[heads · (nope + value), r]` f32
+    pub(crate) b: FloatTensor<B>,
+    pub(crate) scale: f32,
+}
+
+/// `kv_b` by head, and the factors beside it.
+struct KeyValue<B: Backend> {
+    /// `[heads, nope + value, latent]`
+    base: Float<B>,
+    /// `[r, latent]` and `[heads, nope + value, r]`, the scale in the second.
+    factors: Option<[Float<B>; 2]>,
+}
+
+impl<B: Backend> KeyValue<B> {
+    fn new(kv_b: &Packed<B>, factors: Option<Factors<B>>, spec: &MlaSpec) -> Self {
+        let (heads, width) = (spec.heads, spec.nope + spec.value);
+        KeyValue {
+            base: dequantize(kv_b).reshape(&[heads, width, spec.latent]),
+            factors: factors.map(|Factors { a, b, scale }| {
+                let a = Float::<B>(a);
+                let rank = a.dim(0);
+                let b = Float::<B>(b).scale(scale).reshape(&[heads, width, rank]);
+                [a, b]
+            }),
+        }
+    }
+
+    /// Keys and values of every head from latents: `[S, latent]` → `[S, heads · (nope + value)]`.
+    fn expand(&self, latent: &Float<B>) -> Float<B> {
+        let rows = |matrix: &Float<B>| {
+            let shape = matrix.shape();
+            let [heads, width, columns] = [shape[0], shape[1], shape[2]];
+            let flat = matrix.clone().reshape(&[heads * width, columns]);
+            flat.swap(0, 1)
+        };
+        let kv = latent.clone().matmul(rows(&self.base));
+        match &self.factors {
+            None => kv,
+            Some([a, b]) => {
+                let narrow = latent.clone().matmul(a.clone().swap(0, 1)); // [S, r]
+                kv.add(narrow.matmul(rows(b)))
+            }
+        }
+    }
+
+    /// Queries into the latent space: `[heads, n, nope]` → `[heads, n, latent]`.
+    fn absorb(&self, query: &Float<B>, spec: &MlaSpec) -> Float<B> {
+        let keys = |matrix: &Float<B>| matrix.clone().narrow(1, 0, spec.nope);
+        let absorbed = query.clone().matmul(keys(&self.base)); // [heads, n, latent]
+        match &self.factors {
+            None => absorbed,
+            Some([a, b]) => {
+                let narrow = query.clone().matmul(keys(b)); // [heads, n, r]
+                absorbed.add(by_row(narrow, a.clone()))
+            }
+        }
+    }
+
+    /// Sums of latents to values: `[heads, n, latent]` → `[heads, n, value]`.
+    fn values(&self, sums: Float<B>, spec: &MlaSpec) -> Float<B> {
+        let rows = |matrix: &Float<B>| {
+            let values = matrix.clone().narrow(1, spec.nope, spec.value);
+            values.swap(1, 2) // [heads, columns, value]
+        };
+        let values = sums.clone().matmul(rows(&self.base));
+        match &self.factors {
+            None => values,
+            Some([a, b]) => {
+                let narrow = by_row(sums, a.clone().swap(0, 1)); // [heads, n, r]
+                values.add(narrow.matmul(rows(b)))
+            }
+        }
+    }
+}
+
+/// `x [heads, n, c]` times the one matrix `[c, d]` → `[heads, n, d]`.
+fn by_row<B: Backend>(x: Float<B>, matrix: Float<B>) -> Float<B> {
+    let [heads, n, columns] = [x.dim(0), x.dim(1), x.dim(2)];
+    let to = matrix.dim(1);
+    x.reshape(&[heads * n, columns])
+        .matmul(matrix)
+        .reshape(&[heads, n, to])
+}
+
 /// One sequence's operands.
 struct Operands<B: Backend> {
     /// `[heads, n, nope]`
@@ -77,14 +165,11 @@ impl<B: Backend> Operands<B> {
     }
 
     /// Keys and values of every head expanded: → `[heads, n, value]`.
-    fn naive(&self, kv_b: &Float<B>, spec: &MlaSpec) -> Float<B> {
+    fn naive(&self, kv_b: &KeyValue<B>, spec: &MlaSpec) -> Float<B> {
         let s = self.latent.dim(0);
         let width = spec.nope + spec.value;
-        let flat = kv_b.clone().reshape(&[spec.heads * width, spec.latent]);
-        let kv = self
-            .latent
-            .clone()
-            .matmul(flat.swap(0, 1)) // [S, heads · (nope + value)]
+        let kv = kv_b
+            .expand(&self.latent) // [S, heads · (nope + value)]
             .reshape(&[s, spec.heads, width])
             .swap(0, 1); // [heads, S, nope + value]
         let keys = kv.clone().narrow(2, 0, spec.nope); // [heads, S, nope]
@@ -95,15 +180,11 @@ impl<B: Backend> Operands<B> {
 
     /// Queries moved into the latent space, the sum of latents moved back:
     /// → `[heads, n, value]`.
-    fn absorbed(&self, kv_b: &Float<B>, spec: &MlaSpec) -> Float<B> {
+    fn absorbed(&self, kv_b: &KeyValue<B>, spec: &MlaSpec) -> Float<B> {
         let (n, s) = (self.mask.dim(1), self.mask.dim(2));
-        let w_uk = kv_b.clone().narrow(1, 0, spec.nope); // [heads, nope, latent]
-        let w_uv = kv_b.clone().narrow(1, spec.nope, spec.value); // [heads, value, latent]
         let rows = spec.heads * n;
-        let query = self
-            .q_nope
-            .clone()
-            .matmul(w_uk)
+        let query = kv_b
+            .absorb(&self.q_nope, spec)
             .reshape(&[rows, spec.latent]); // [heads · n, latent]
         let scores = query
             .matmul(self.latent.clone().swap(0, 1))
@@ -113,7 +194,7 @@ impl<B: Backend> Operands<B> {
             .reshape(&[rows, s])
             .matmul(self.latent.clone())
             .reshape(&[spec.heads, n, spec.latent]); // [heads, n, latent]
-        sums.matmul(w_uv.swap(1, 2))
+        kv_b.values(sums, spec)
     }
 }
 
@@ -125,12 +206,24 @@ pub(crate) fn mla_attention<B: Backend>(
     spec: MlaSpec,
     spans: &[SequenceSpan],
 ) -> FloatTensor<B> {
+    adapted_mla_attention::<B>(query, cache, kv_b, None, spec, spans)
+}
+
+/// As [`mla_attention`], with the factors of an adapter beside `kv_b`.
+pub(crate) fn adapted_mla_attention<B: Backend>(
+    query: FloatTensor<B>,
+    cache: FloatTensor<B>,
+    kv_b: &Packed<B>,
+    factors: Option<Factors<B>>,
+    spec: MlaSpec,
+    spans: &[SequenceSpan],
+) -> FloatTensor<B> {
     let query = Float::<B>(query);
     let dtype = query.dtype();
     let cache = Float::<B>(cache);
     let [blocks, block_size, width] = [cache.dim(0), cache.dim(1), cache.dim(2)];
     let cache = cache.reshape(&[blocks * block_size, width]); // [slots, latent + rope]
-    let kv_b = dequantize(kv_b).reshape(&[spec.heads, spec.nope + spec.value, spec.latent]);
+    let kv_b = KeyValue::new(kv_b, factors, &spec);
     let parts = spans.iter().filter(|s| !s.rows.is_empty()).map(|span| {
         let operands = Operands::new(&query, &cache, block_size, &spec, span);
         let out = match span.form {

@@ -13,9 +13,9 @@ mod route;
 mod swiglu;
 
 pub(crate) use activations::quantize_activations;
-pub(crate) use attention::mla_attention;
+pub(crate) use attention::{Factors, adapted_mla_attention, mla_attention};
 pub(crate) use dequantize::dequantize;
-pub(crate) use experts::packed_experts;
+pub(crate) use experts::{grouped_experts, packed_experts};
 pub(crate) use latent::append_latent;
 pub(crate) use linear::packed_linear;
 pub(crate) use loss::cross_entropy;
