@@ -30,6 +30,7 @@ mod scheduler;
 mod score;
 mod sequence;
 mod text;
+mod turn;
 
 pub use block_pool::{BlockId, BlockPool};
 pub use config::EngineConfig;
@@ -43,3 +44,4 @@ pub use runner::{ModelRunner, TransformerRunner};
 pub use scheduler::Scheduler;
 pub use score::PositionScore;
 pub use sequence::Sequence;
+pub use turn::Turn;

@@ -8,7 +8,9 @@ use crate::error::EngineError;
 /// When a sequence ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopConditions {
-    /// Ids that end it, besides those that the checkpoint names as end of sequence.
+    /// Ids that end it, besides those that the checkpoint names as end of sequence. None of them
+    /// becomes text; where the answer is parsed, a control token among them still closes what is
+    /// open, so `<｜search▁end｜>` here gives a whole query and ends there.
     pub ids: Vec<TokenId>,
     /// Texts that end it. What is given out ends before the text.
     pub strings: Vec<String>,

@@ -155,10 +155,12 @@ impl Sequence {
             logprob: sampled.logprob,
             top: sampled.top.clone(),
         };
-        if self.stop_ids.contains(&token) {
-            return (vec![event(String::new())], Some(FinishReason::Stop));
-        }
-        let added = match self.text.push(token) {
+        let stops = self.stop_ids.contains(&token);
+        let added = match stops {
+            true => self.text.end_at(token),
+            false => self.text.push(token),
+        };
+        let added = match added {
             Ok(added) => added,
             Err(error) => {
                 let reason = FinishReason::Error(error.to_string());
@@ -168,7 +170,7 @@ impl Sequence {
         let mut events = vec![event(added.text)];
         events.extend(added.events.into_iter().map(EngineEvent::Parsed));
         let written = self.tokens.len() - self.prompt_len;
-        let reason = if added.stopped {
+        let reason = if stops || added.stopped {
             Some(FinishReason::Stop)
         } else if written >= self.stop.max_new_tokens || self.tokens.len() >= capacity {
             Some(FinishReason::Length)

@@ -112,6 +112,20 @@ impl TextStream {
         Ok(added)
     }
 
+    /// Take the token that ends the answer. Nothing of it is text, but a control token may close
+    /// what the model has open: a search query, a tool call.
+    pub(crate) fn end_at(&mut self, token: TokenId) -> Result<Added, EngineError> {
+        match &self.kind {
+            Kind::Parsed(parser) if parser.is_control(token) => {
+                let mut added = self.push(token)?;
+                // It stands where whoever asked for it wants it.
+                added.events.retain(|e| !matches!(e, Event::Stray { .. }));
+                Ok(added)
+            }
+            _ => Ok(Added::default()),
+        }
+    }
+
     /// What was held back, at the end; and the parser's closing events.
     pub(crate) fn finish(&mut self, reason: FinishReason, stopped: bool) -> Added {
         let mut added = Added::default();

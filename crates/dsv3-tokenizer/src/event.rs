@@ -132,6 +132,23 @@ impl Parsed {
         parsed
     }
 
+    /// Adds what came after this in the same turn: an answer goes on behind the results of a
+    /// search.
+    pub fn extend(&mut self, later: Parsed) {
+        if let Some(reasoning) = later.reasoning_content {
+            self.reasoning_content
+                .get_or_insert_default()
+                .push_str(&reasoning);
+        }
+        self.content.push_str(&later.content);
+        self.tool_calls.extend(later.tool_calls);
+        self.search_queries.extend(later.search_queries);
+        self.unfinished.extend(later.unfinished);
+        self.stray_tokens.extend(later.stray_tokens);
+        self.finish_reason = later.finish_reason;
+        self.open = later.open;
+    }
+
     /// Adds one event.
     pub fn apply(&mut self, event: &Event) {
         match event {

@@ -104,6 +104,11 @@ impl OutputParser {
         matches!(self.state, State::Name { .. } | State::Arguments { .. })
     }
 
+    /// Whether an id is a control token of V3.1, which is never text.
+    pub fn is_control(&self, id: TokenId) -> bool {
+        self.vocabulary.special.special(id).is_some()
+    }
+
     /// Takes the next id.
     ///
     /// # Errors
