@@ -8,6 +8,7 @@ use dsv3_sampling::{
     FrequencyPenalty, MinP, PresencePenalty, Preset, RepetitionPenalty, Seed, Temperature, TopK,
     TopLogprobs, TopP,
 };
+use dsv3_tasks::{Kind, Mode};
 use dsv3_weights::{CacheDtype, DeviceMemory, PlanFormat};
 
 use crate::input::{Ids, parse_ids};
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     Render(RenderArgs),
     /// What the model wrote, on stdin, to reasoning, content and tool calls
     Parse(ParseArgs),
+    /// How well a model does
+    Eval(EvalArgs),
     /// What a checkpoint holds, by component
     Inspect(InspectArgs),
     /// What a model needs, from its config.json alone, and whether it fits
@@ -241,6 +244,64 @@ pub(crate) struct ScoreArgs {
     pub(crate) logits_out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny")]
+pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) command: EvalCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// The held-out tasks of the small model's corpus, scored by exact answer
+    Fixture(FixtureArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny --kinds arithmetic,tools --show-failures 3\n\
+    Decoding is greedy; the same flags ask the same tasks, so two reports differ by the models\n\
+    alone. Intervals are Wilson's, 95%."
+)]
+pub(crate) struct FixtureArgs {
+    /// Tasks of each kind and mode; a quarter of it at each length of the buried fact
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// The same seed gives the same tasks
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+    /// Only these kinds, as the report names them: arithmetic,facts,… [default: all]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = parse_kind)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Only these modes: think, nothink, raw [default: all]
+    #[arg(long, value_name = "MODES", value_delimiter = ',', value_parser = parse_mode)]
+    pub(crate) modes: Vec<Mode>,
+    /// Tokens to write in a turn at most; more count as no answer
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_new_tokens: u32,
+    /// Tasks that run at once
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) in_flight: u16,
+    /// Show up to N wrong answers of each kind and mode
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) show_failures: usize,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+/// A kind of task by its name.
+fn parse_kind(name: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| format!("there is {}", Kind::ALL.map(Kind::name).join(", ")))
+}
+
+/// A way of asking by its name.
+fn parse_mode(name: &str) -> Result<Mode, String> {
+    let modes = [Mode::Think, Mode::Nothink, Mode::Raw];
+    let known = modes.into_iter().find(|mode| mode.name() == name);
+    known.ok_or_else(|| format!("there is {}", modes.map(Mode::name).join(", ")))
 }
 
 /// Where the tokenizer is.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use dsv3_engine::{Engine, EngineConfig};
-use dsv3_model::{Checkpoint, ModelError, Precision, Transformer};
+use dsv3_model::{Checkpoint, ModelArgs, ModelError, MtpModule, Precision, Transformer};
 use dsv3_tokenizer::Tokenizer;
 
 use crate::cli::{Dtype, Global, LoadArgs, TokenizerArgs};
@@ -76,6 +76,11 @@ impl Opened {
         })
     }
 
+    /// The tokenizer, where there is one.
+    pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_deref()
+    }
+
     /// Rows of the head: logits of a position.
     pub(crate) fn vocab_size(&self) -> usize {
         self.checkpoint.args().vocab_size
@@ -99,6 +104,11 @@ impl Opened {
         }
     }
 
+    /// The configuration.
+    pub(crate) fn args(&self) -> &ModelArgs {
+        self.checkpoint.args()
+    }
+
     /// Load the weights: an engine whose cache holds `tokens` (or what --context says, and never
     /// more than the model has positions), and the seconds since opening began.
     pub(crate) fn load(
@@ -107,6 +117,22 @@ impl Opened {
         args: &LoadArgs,
         tokens: usize,
     ) -> anyhow::Result<(Engine, f64)> {
+        let model = self.load_model(global, args)?;
+        let wanted = args.context.map_or(tokens, |n| n as usize);
+        let positions = model.args().max_position_embeddings;
+        let config = EngineConfig {
+            max_cached_tokens: wanted.min(positions).max(1),
+            ..EngineConfig::default()
+        };
+        self.engine(model, config)
+    }
+
+    /// Load the weights of the main model.
+    pub(crate) fn load_model(
+        &self,
+        global: &Global,
+        args: &LoadArgs,
+    ) -> anyhow::Result<Transformer> {
         if args.w8a8 && self.checkpoint.args().quantization.is_none() {
             return Err(usage(format!(
                 "--w8a8 rounds activations in front of fp8 weights, and {} has none: leave it out",
@@ -114,10 +140,7 @@ impl Opened {
             )));
         }
         let mut options = device::open(global.device)?;
-        options.precision = match args.dtype {
-            Dtype::F32 => Precision::F32,
-            Dtype::Bf16 => Precision::Bf16,
-        };
+        options.precision = args.dtype.precision();
         options.quantize_activations = args.w8a8;
 
         let layers = self.checkpoint.args().num_hidden_layers as u64;
@@ -126,23 +149,44 @@ impl Opened {
             bar.set_position(done as u64);
         });
         bar.finish_and_clear();
-        let model = model.map_err(|error| match error {
+        model.map_err(|error| match error {
             ModelError::UnsupportedDtype { dtype, .. } => usage(format!(
                 "the device {} can't compute in {dtype}: leave --dtype {dtype} out",
                 global.device
             )),
             other => other.into(),
-        })?;
-        let wanted = args.context.map_or(tokens, |n| n as usize);
-        let positions = model.args().max_position_embeddings;
-        let config = EngineConfig {
-            max_cached_tokens: wanted.min(positions).max(1),
-            ..EngineConfig::default()
-        };
+        })
+    }
+
+    /// Load the MTP module, where the checkpoint has one.
+    pub(crate) fn load_mtp(&self, model: &Transformer) -> anyhow::Result<Option<MtpModule>> {
+        match MtpModule::load(&self.checkpoint, model) {
+            Ok(module) => Ok(Some(module)),
+            Err(ModelError::NoMtp) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// An engine over the loaded model, and the seconds since opening began.
+    pub(crate) fn engine(
+        self,
+        model: Transformer,
+        config: EngineConfig,
+    ) -> anyhow::Result<(Engine, f64)> {
         let engine = Engine::new(model, self.tokenizer, config)
             .with_context(|| format!("cannot run {}", self.dir.display()))?;
         let seconds = self.started.elapsed().as_secs_f64();
-        tracing::info!(seconds, device = %global.device, "model loaded");
+        tracing::info!(seconds, "model loaded");
         Ok((engine, seconds))
+    }
+}
+
+impl Dtype {
+    /// What the model calls it.
+    pub(crate) fn precision(self) -> Precision {
+        match self {
+            Dtype::F32 => Precision::F32,
+            Dtype::Bf16 => Precision::Bf16,
+        }
     }
 }

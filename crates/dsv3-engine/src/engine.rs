@@ -109,6 +109,11 @@ impl<R: ModelRunner> Engine<R> {
         self.tokenizer.as_ref()
     }
 
+    /// Its limits.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
     /// Ids that can be sampled: rows of the head above them are padding.
     pub fn real_vocab_size(&self) -> usize {
         let rows = self.runner.vocab_size();

@@ -3,6 +3,7 @@
 mod chat;
 mod convert;
 mod doctor;
+mod eval;
 mod generate;
 mod inspect;
 mod plan;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Generate(args) => return generate::run(&global, args),
         Command::Chat(args) => return chat::run(&global, args),
         Command::Score(args) => return score::run(&global, args),
+        Command::Eval(args) => return eval::run(&global, args),
         Command::Convert(args) => return convert::run(&global, args),
         Command::Tokenize(args) => text::tokenize(&global, args)?,
         Command::Detokenize(args) => text::detokenize(&global, args)?,

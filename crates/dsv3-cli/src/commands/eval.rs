@@ -1,0 +1,285 @@
+//! `dsv3 eval`
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use dsv3_engine::{Engine, EngineConfig};
+use dsv3_eval::{
+    EvalError, EvalSet, Failure, Outcome, Prepared, Progress, Rate, Report, SetOptions, Settings,
+    acceptance, mtp_texts,
+};
+use dsv3_model::MtpModule;
+use dsv3_tasks::{Kind, Mode};
+use dsv3_tokenizer::Tokenizer;
+
+use crate::cli::{EvalArgs, EvalCommand, FixtureArgs, Global};
+use crate::error::INTERRUPTED;
+use crate::interrupt::{self, Listening};
+use crate::model::{self, Opened};
+use crate::output::{grouped, progress_bar, say, say_json, table};
+
+/// Tokens of cache at most, if --context does not say: more would save no time worth its memory.
+const CACHE_TOKENS: usize = 32_768;
+
+/// Tasks of each kind and mode over which MTP is measured: enough for some ten thousand tokens.
+const MTP_TASKS: usize = 25;
+
+/// Evaluate a model.
+pub(crate) fn run(global: &Global, args: EvalArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        EvalCommand::Fixture(args) => fixture(global, &args),
+    }
+}
+
+/// `dsv3 eval fixture`
+fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
+    let opened = model::open(global)?;
+    let options = set_options(args);
+    let prepared = prepare(&options, args, &opened)?;
+    let settings = Settings {
+        model: opened.dir.display().to_string(),
+        device: global.device.to_string(),
+        dtype: args.load.dtype.precision().name().to_owned(),
+        w8a8: args.load.w8a8,
+        seed: options.seed,
+        count: options.count,
+        max_new_tokens: args.max_new_tokens as usize,
+    };
+    let (mut engine, module) = load(global, args, opened, &prepared)?;
+
+    interrupt::install()?;
+    let listening = interrupt::listen();
+    let evaluated = evaluate(args, &mut engine, module.as_ref(), &prepared, &listening);
+    let (outcomes, seconds, mtp) = match evaluated {
+        Err(EvalError::Stopped) => return Ok(ExitCode::from(INTERRUPTED)),
+        other => other?,
+    };
+    let tokenizer = engine.tokenizer().ok_or(EvalError::NoTokenizer)?;
+    let failures = args.show_failures;
+    let mut report = Report::new(settings, &prepared, &outcomes, tokenizer, seconds, failures)?;
+    report.mtp_acceptance = mtp;
+    match global.json {
+        true => say_json(&report)?,
+        false => say(&text(&report))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set_options(args: &FixtureArgs) -> SetOptions {
+    let mut options = SetOptions {
+        seed: args.seed,
+        count: args.count as usize,
+        ..SetOptions::default()
+    };
+    if !args.kinds.is_empty() {
+        // In the report's order, each once.
+        options.kinds.retain(|kind| args.kinds.contains(kind));
+    }
+    if !args.modes.is_empty() {
+        options.modes.retain(|mode| args.modes.contains(mode));
+    }
+    options
+}
+
+/// The tasks as ids, before any weight is read.
+fn prepare(options: &SetOptions, args: &FixtureArgs, opened: &Opened) -> anyhow::Result<Prepared> {
+    let dir = opened.dir.display();
+    let tokenizer: &Tokenizer = opened
+        .text_tokenizer()
+        .ok_or(EvalError::NoTokenizer)
+        .with_context(|| format!("cannot evaluate {dir}"))?;
+    let positions = opened.args().max_position_embeddings;
+    let context = args.load.context.map_or(positions, |n| n as usize);
+    let capacity = context.min(positions);
+    let set = EvalSet::new(options)?;
+    let max_new_tokens = args.max_new_tokens as usize;
+    Prepared::new(&set, tokenizer, capacity, max_new_tokens)
+        .with_context(|| format!("cannot evaluate {dir}"))
+}
+
+fn load(
+    global: &Global,
+    args: &FixtureArgs,
+    opened: Opened,
+    prepared: &Prepared,
+) -> anyhow::Result<(Engine, Option<MtpModule>)> {
+    let model = opened.load_model(global, &args.load)?;
+    let module = opened.load_mtp(&model)?;
+    let (in_flight, config) = (usize::from(args.in_flight), EngineConfig::default());
+    let wanted = prepared.cache_tokens(in_flight, config.block_size);
+    let tokens = match args.load.context {
+        Some(tokens) => tokens as usize,
+        None => wanted.min(CACHE_TOKENS).max(prepared.longest()),
+    };
+    let config = EngineConfig {
+        max_cached_tokens: tokens,
+        max_sequences: in_flight.max(config.max_sequences),
+        ..config
+    };
+    let (engine, _) = opened.engine(model, config)?;
+    Ok((engine, module))
+}
+
+/// All answers, the seconds that they took, and MTP's rate.
+fn evaluate(
+    args: &FixtureArgs,
+    engine: &mut Engine,
+    module: Option<&MtpModule>,
+    prepared: &Prepared,
+    listening: &Listening,
+) -> Result<(Vec<Outcome>, f64, Option<Rate>), EvalError> {
+    let go_on = || match listening.pressed() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let started = Instant::now();
+    let total = prepared.tasks.len() as u64;
+    let bar = progress_bar(total, "evaluating {bar:30} {pos}/{len} {msg}, {eta} left");
+    let in_flight = usize::from(args.in_flight);
+    let outcomes = dsv3_eval::run(engine, prepared, in_flight, &mut |progress| {
+        bar.set_position(progress.done as u64);
+        bar.set_message(message(progress, started));
+        go_on()
+    });
+    bar.finish_and_clear();
+    let outcomes = outcomes?;
+    let seconds = started.elapsed().as_secs_f64();
+    let Some(module) = module else {
+        return Ok((outcomes, seconds, None));
+    };
+    let texts = mtp_texts(prepared, &outcomes, MTP_TASKS);
+    let bar = progress_bar(texts.len() as u64, "MTP {bar:30} {pos}/{len}, {eta} left");
+    let vocab = engine.real_vocab_size();
+    let rate = acceptance(engine.model(), module, &texts, vocab, &mut || {
+        bar.inc(1);
+        go_on()
+    });
+    bar.finish_and_clear();
+    Ok((outcomes, seconds, Some(rate?)))
+}
+
+fn message(progress: &Progress, started: Instant) -> String {
+    let right = Rate::new(progress.right, progress.done);
+    let speed = progress.tokens as f64 / started.elapsed().as_secs_f64().max(1e-9);
+    let (percent, speed) = (percent(right.rate), grouped(speed as u64));
+    format!("{percent} right, {speed} tokens/s")
+}
+
+fn percent(rate: f64) -> String {
+    format!("{:.1}%", 100.0 * rate)
+}
+
+/// The cells that every table ends with.
+fn cells(rate: &Rate) -> [String; 4] {
+    [
+        grouped(rate.right as u64),
+        grouped(rate.count as u64),
+        percent(rate.rate),
+        format!("{} to {}", percent(rate.low), percent(rate.high)),
+    ]
+}
+
+fn row(first: &[&str], rate: &Rate) -> Vec<String> {
+    let first = first.iter().map(|cell| (*cell).to_owned());
+    first.chain(cells(rate)).collect()
+}
+
+fn header(first: &[&str]) -> Vec<String> {
+    let rest = ["right", "of", "rate", "95% interval"];
+    let all = first.iter().chain(&rest);
+    all.map(|cell| (*cell).to_owned()).collect()
+}
+
+/// The report for people.
+fn text(report: &Report) -> String {
+    let mut rows = vec![header(&["kind", "mode"])];
+    for score in &report.scores {
+        rows.push(row(&[score.kind.name(), score.mode.name()], &score.rate));
+    }
+    for total in &report.totals {
+        rows.push(row(&["all", total.mode.name()], &total.rate));
+    }
+    let mut text = table(&rows);
+    let details = details(report);
+    if details.len() > 1 {
+        text += &format!("\n{}", table(&details));
+    }
+    if !report.skipped_lengths.is_empty() {
+        let lengths: Vec<_> = report
+            .skipped_lengths
+            .iter()
+            .map(usize::to_string)
+            .collect();
+        text += &format!(
+            "\nburied, {} tokens: left out, the context is shorter\n",
+            lengths.join(" and ")
+        );
+    }
+    let speed = report.tokens as f64 / report.seconds.max(1e-9);
+    text += &format!(
+        "\n{} tasks, {} tokens written in {:.1} s ({} tokens/s); seed {}, set {}\n",
+        grouped(report.tasks as u64),
+        grouped(report.tokens as u64),
+        report.seconds,
+        grouped(speed as u64),
+        report.settings.seed,
+        report.set,
+    );
+    for failure in &report.failures {
+        text += &shown_failure(failure);
+    }
+    text
+}
+
+fn details(report: &Report) -> Vec<Vec<String>> {
+    let mut rows = vec![header(&["in detail"])];
+    for detail in &report.details {
+        let name = title(detail.kind, detail.mode);
+        rows.push(row(&[&format!("{name}: {}", detail.measure)], &detail.rate));
+    }
+    if let Some(rate) = &report.mtp_acceptance {
+        rows.push(row(&["MTP: second token accepted"], rate));
+    }
+    rows
+}
+
+fn title(kind: Kind, mode: Mode) -> String {
+    format!("{} ({})", kind.name(), mode.name())
+}
+
+fn shown_failure(failure: &Failure) -> String {
+    format!(
+        "\n{}, {}, turn {}: {}\n  prompt    {}\n  expected  {}\n  got       {}\n",
+        title(failure.kind, failure.mode),
+        one_line(&failure.id),
+        failure.turn,
+        one_line(&failure.wrong),
+        one_line(&end_of(&failure.prompt)),
+        one_line(&failure.expected),
+        one_line(&failure.got),
+    )
+}
+
+/// The last few hundred characters, where the question stands.
+fn end_of(text: &str) -> String {
+    const SHOWN: usize = 400;
+    match text.char_indices().rev().nth(SHOWN) {
+        Some((at, _)) => format!("…{}", text.get(at..).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// What a model wrote, on one line and without what moves a cursor.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => line.push('⏎'),
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
