@@ -1,4 +1,5 @@
-//! From one number format to another: fp8 to bf16, bf16 to fp8 blocks.
+//! From one number format to another: fp8 to bf16, bf16 to fp8 blocks; with an adapter merged in
+//! on the way, if one is given.
 //!
 //! Two passes. The first reads headers and scales, decides what becomes of every tensor and lays
 //! out the output's headers. The second streams the data, a few rows of blocks at a time, so that
@@ -8,7 +9,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::{Checkpoint, ScaleFmt, Warning, WeightsError};
+use crate::{Adapter, Checkpoint, Dtype, ScaleFmt, Warning, WeightsError};
 
 mod outputs;
 mod partial;
@@ -26,6 +27,8 @@ use shard::ShardWriter;
 pub enum ConvertFormat {
     /// Everything in bf16 (rounded to nearest even), the router's correction biases in f32.
     Bf16,
+    /// Everything in f32, which holds each of the others exactly: twice the size of bf16.
+    F32,
     /// Projections and experts in e4m3 with a scale per block, the rest as for
     /// [`ConvertFormat::Bf16`].
     Fp8 {
@@ -83,7 +86,9 @@ pub struct ConvertReport {
     pub shards_kept: usize,
     /// Tensors written, scale tensors too.
     pub tensors: u64,
-    /// Weights that went from fp8 blocks to bf16.
+    /// Weights that an adapter's change was merged into; they count nowhere else.
+    pub merged: u64,
+    /// Weights that went from fp8 blocks to floats.
     pub dequantized: u64,
     /// Weights that went to fp8 blocks.
     pub quantized: u64,
@@ -118,6 +123,39 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
+    write(checkpoint, None, out_dir.as_ref(), options, progress)
+}
+
+/// As [`convert`], with the change of `adapter` added to the weights that it has factors for.
+///
+/// The sum is made in f32 and rounded once, to the target's format. In f32 the result computes
+/// what base and adapter compute beside each other; bf16 and fp8 round it like any weight.
+///
+/// # Errors
+/// As [`convert`].
+pub fn merge(
+    checkpoint: &Checkpoint,
+    adapter: &Adapter,
+    out_dir: impl AsRef<Path>,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, WeightsError> {
+    write(
+        checkpoint,
+        Some(adapter),
+        out_dir.as_ref(),
+        options,
+        progress,
+    )
+}
+
+fn write(
+    checkpoint: &Checkpoint,
+    adapter: Option<&Adapter>,
+    out_dir: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, WeightsError> {
     if options.shard_bytes == 0 {
         let problem = "is 0; at least 1".to_owned();
         return Err(WeightsError::BadOption {
@@ -125,9 +163,8 @@ pub fn convert(
             problem,
         });
     }
-    let out_dir = out_dir.as_ref();
     let warnings = checkpoint.verify()?;
-    let outputs = Outputs::plan(checkpoint, options)?;
+    let outputs = Outputs::plan(checkpoint, adapter, options)?;
     let partial = Partial::claim(out_dir, outputs.fingerprint(checkpoint))?;
 
     let mut run = Run {
@@ -155,6 +192,7 @@ pub fn convert(
         shards: outputs.shards.len(),
         shards_kept,
         tensors: outputs.shards.iter().map(|s| s.tensors.len() as u64).sum(),
+        merged: outputs.merged(),
         dequantized: outputs.count(|a| matches!(a, Action::Dequantize)),
         quantized: outputs.count(|a| matches!(a, Action::Quantize | Action::Requantize)),
         cast: outputs.count(|a| matches!(a, Action::Cast(_))),
@@ -169,7 +207,7 @@ pub fn convert(
 /// The second pass.
 struct Run<'a> {
     checkpoint: &'a Checkpoint,
-    outputs: &'a Outputs,
+    outputs: &'a Outputs<'a>,
     partial: &'a Partial,
     progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     tensors_done: u64,
@@ -230,12 +268,20 @@ impl Run<'_> {
 }
 
 impl ConvertFormat {
-    /// Scale rule of the target, `None` for bf16.
+    /// Scale rule of the target, `None` for floats.
     fn scale_fmt(self) -> Option<ScaleFmt> {
         match self {
-            Self::Bf16 => None,
+            Self::Bf16 | Self::F32 => None,
             Self::Fp8 { ue8m0: true } => Some(ScaleFmt::Ue8m0),
             Self::Fp8 { ue8m0: false } => Some(ScaleFmt::F32),
+        }
+    }
+
+    /// What everything becomes that is neither fp8 nor f32 in all formats.
+    fn float(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 | Self::Fp8 { .. } => Dtype::BF16,
         }
     }
 }

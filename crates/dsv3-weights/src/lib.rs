@@ -21,6 +21,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod adapter;
 mod checkpoint;
 pub mod config;
 pub mod convert;
@@ -40,9 +41,10 @@ pub mod memory_size;
 pub mod plan;
 mod verify;
 
+pub use adapter::{Adapter, AdapterConfig, AdapterFactors};
 pub use checkpoint::Checkpoint;
 pub use config::{ModelArgs, Quantization, RopeScaling, ScaleFmt};
-pub use convert::{ConvertFormat, ConvertOptions, ConvertReport, Progress, convert};
+pub use convert::{ConvertFormat, ConvertOptions, ConvertReport, Progress, convert, merge};
 pub use dtype::Dtype;
 pub use error::WeightsError;
 pub use file::{TensorFile, TensorView};

@@ -6,7 +6,7 @@ use crate::checkpoint::SINGLE_FILE;
 use crate::header::{MAX_HEADER_BYTES, TensorEntry};
 use crate::inventory::is_scale;
 use crate::layout::{Layout, TensorSpec};
-use crate::{Checkpoint, Dtype, SCALE_SUFFIX, ScaleFmt, TensorView, WeightsError, fp8};
+use crate::{Adapter, Checkpoint, Dtype, SCALE_SUFFIX, ScaleFmt, TensorView, WeightsError, fp8};
 
 use super::ConvertOptions;
 
@@ -19,7 +19,7 @@ pub(super) enum Action {
     CopyQuantized,
     /// A float format to another.
     Cast(Dtype),
-    /// fp8 blocks to bf16.
+    /// fp8 blocks to floats.
     Dequantize,
     /// Floats to fp8 blocks.
     Quantize,
@@ -32,6 +32,8 @@ pub(super) enum Action {
 pub(super) struct Task {
     pub(super) source: String,
     pub(super) action: Action,
+    /// Whether an adapter changes it.
+    pub(super) merged: bool,
     /// Positions in the shard's `tensors`: the weight, then its scales if it gets any.
     pub(super) slots: Vec<usize>,
 }
@@ -56,10 +58,14 @@ impl Shard {
 
 /// The whole output.
 #[derive(Debug)]
-pub(super) struct Outputs {
+pub(super) struct Outputs<'a> {
     pub(super) shards: Vec<Shard>,
     pub(super) block: [usize; 2],
     pub(super) scale_fmt: Option<ScaleFmt>,
+    /// Of everything that is neither fp8 nor f32 in all formats.
+    pub(super) float: Dtype,
+    /// What is merged in.
+    pub(super) adapter: Option<&'a Adapter>,
 }
 
 /// An output tensor before it has a place.
@@ -75,10 +81,11 @@ impl Wanted {
     }
 }
 
-impl Outputs {
+impl<'a> Outputs<'a> {
     /// Decides about every tensor, in the order in which the source's files hold them.
     pub(super) fn plan(
         checkpoint: &Checkpoint,
+        adapter: Option<&'a Adapter>,
         options: &ConvertOptions,
     ) -> Result<Self, WeightsError> {
         let layout = Layout::new(checkpoint.args());
@@ -86,7 +93,7 @@ impl Outputs {
             .args()
             .quantization
             .map_or([128, 128], |q| q.weight_block_size);
-        let scale_fmt = options.format.scale_fmt();
+        let (scale_fmt, float) = (options.format.scale_fmt(), options.format.float());
         let mut drafts: Vec<Vec<(Task, Vec<Wanted>)>> = vec![Vec::new()];
         let mut filled = 0u64;
         for tensor in checkpoint
@@ -96,8 +103,14 @@ impl Outputs {
             let spec = layout
                 .spec_of(tensor.name())
                 .filter(|s| s.name == tensor.name());
-            let action = action(checkpoint, &tensor, spec.as_ref(), scale_fmt)?;
-            let wanted = wanted(&tensor, action, block);
+            let merged = adapter.is_some_and(|a| a.get(tensor.name()).is_some());
+            let action = match action(checkpoint, &tensor, spec.as_ref(), scale_fmt, float)? {
+                // Its values change, so its bytes can't be copied.
+                Action::Copy { .. } if merged => Action::Cast(float),
+                Action::CopyQuantized if merged => Action::Requantize,
+                action => action,
+            };
+            let wanted = wanted(&tensor, action, block, float);
             let bytes: u64 = wanted.iter().map(Wanted::bytes).sum();
             if filled > 0 && filled.saturating_add(bytes) > options.shard_bytes {
                 drafts.push(Vec::new());
@@ -107,6 +120,7 @@ impl Outputs {
             let task = Task {
                 source: tensor.name().to_owned(),
                 action,
+                merged,
                 slots: Vec::new(),
             };
             if let Some(draft) = drafts.last_mut() {
@@ -123,6 +137,8 @@ impl Outputs {
             shards,
             block,
             scale_fmt,
+            float,
+            adapter,
         })
     }
 
@@ -130,15 +146,22 @@ impl Outputs {
         self.shards.iter().map(|s| s.data_bytes).sum()
     }
 
-    pub(super) fn count(&self, which: impl Fn(Action) -> bool) -> u64 {
-        self.shards
-            .iter()
-            .flat_map(|s| &s.tasks)
-            .filter(|t| which(t.action))
-            .count() as u64
+    fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.shards.iter().flat_map(|s| &s.tasks)
     }
 
-    /// Changes with the source's files and with everything about the output: a half-finished
+    /// Tensors of which this becomes, and nothing else.
+    pub(super) fn count(&self, which: impl Fn(Action) -> bool) -> u64 {
+        let tasks = self.tasks();
+        tasks.filter(|t| !t.merged && which(t.action)).count() as u64
+    }
+
+    /// Tensors that the adapter changes.
+    pub(super) fn merged(&self) -> u64 {
+        self.tasks().filter(|t| t.merged).count() as u64
+    }
+
+    /// Changes with the source's files, the adapter and with everything about the output: a half-finished
     /// conversion is only gone on with if both are the same.
     pub(super) fn fingerprint(&self, checkpoint: &Checkpoint) -> String {
         let mut hash = Fnv::default();
@@ -157,6 +180,12 @@ impl Outputs {
             );
         }
         let _ = writeln!(hash, "{:?} {:?}", self.block, self.scale_fmt);
+        for (name, factors) in self.adapter.into_iter().flat_map(Adapter::factors) {
+            let _ = writeln!(hash, "{name} {}", factors.scale);
+            for value in factors.a.iter().chain(&factors.b) {
+                hash.update(&value.to_le_bytes());
+            }
+        }
         for shard in &self.shards {
             let _ = writeln!(hash, "{}", shard.file_name);
             hash.update(&shard.header);
@@ -173,6 +202,7 @@ fn action(
     tensor: &TensorView<'_>,
     spec: Option<&TensorSpec>,
     target: Option<ScaleFmt>,
+    float: Dtype,
 ) -> Result<Action, WeightsError> {
     if tensor.dtype() == Dtype::F8E4M3 {
         // Reads the scales: a NaN among them is refused before anything is written.
@@ -194,7 +224,7 @@ fn action(
     let dtype = if spec.dtype_published == Dtype::F32 {
         Dtype::F32
     } else {
-        Dtype::BF16
+        float
     };
     Ok(if tensor.dtype() == dtype {
         Action::Copy { check: true }
@@ -203,7 +233,7 @@ fn action(
     })
 }
 
-fn wanted(tensor: &TensorView<'_>, action: Action, block: [usize; 2]) -> Vec<Wanted> {
+fn wanted(tensor: &TensorView<'_>, action: Action, block: [usize; 2], float: Dtype) -> Vec<Wanted> {
     let one = |dtype| Wanted {
         name: tensor.name().into(),
         dtype,
@@ -212,7 +242,7 @@ fn wanted(tensor: &TensorView<'_>, action: Action, block: [usize; 2]) -> Vec<Wan
     match action {
         Action::Copy { .. } => vec![one(tensor.dtype())],
         Action::Cast(dtype) => vec![one(dtype)],
-        Action::Dequantize => vec![one(Dtype::BF16)],
+        Action::Dequantize => vec![one(float)],
         Action::CopyQuantized | Action::Quantize | Action::Requantize => {
             let sides = tensor
                 .shape()

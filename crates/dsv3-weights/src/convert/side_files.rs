@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::{CONFIG_FILE, INDEX_FILE};
 use crate::config::MAX_CONFIG_BYTES;
-use crate::{Checkpoint, ScaleFmt, WeightsError, json};
+use crate::{Checkpoint, Dtype, ScaleFmt, WeightsError, json};
 
 use super::outputs::Outputs;
 
@@ -27,7 +27,7 @@ const COPIED: [&str; 9] = [
 /// Writes everything but the shards into `dir`; returns the names of the copied files.
 pub(super) fn write(
     checkpoint: &Checkpoint,
-    outputs: &Outputs,
+    outputs: &Outputs<'_>,
     dir: &Path,
 ) -> Result<Vec<String>, WeightsError> {
     if outputs.shards.len() > 1 {
@@ -60,7 +60,7 @@ pub(super) fn write(
 }
 
 /// The source's configuration with every field kept but those that name the number format.
-fn config(checkpoint: &Checkpoint, outputs: &Outputs) -> Result<Value, WeightsError> {
+fn config(checkpoint: &Checkpoint, outputs: &Outputs<'_>) -> Result<Value, WeightsError> {
     let path = checkpoint.dir().join(CONFIG_FILE);
     let text = json::read_bounded(&path, MAX_CONFIG_BYTES)?;
     let mut config: Value = json::check_depth(&text)
@@ -74,7 +74,10 @@ fn config(checkpoint: &Checkpoint, outputs: &Outputs) -> Result<Value, WeightsEr
     };
     for name in ["torch_dtype", "dtype"] {
         if let Some(dtype) = fields.get_mut(name) {
-            *dtype = Value::from("bfloat16");
+            *dtype = Value::from(match outputs.float {
+                Dtype::F32 => "float32",
+                _ => "bfloat16",
+            });
         }
     }
     match outputs.scale_fmt {

@@ -3,7 +3,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::{Checkpoint, Dtype, ScaleFmt, TensorView, WeightsError, decode, fp8};
+use crate::{AdapterFactors, Checkpoint, Dtype, ScaleFmt, TensorView, WeightsError, decode, fp8};
 
 use super::outputs::{Action, Outputs, Task};
 
@@ -16,10 +16,16 @@ pub(super) type Sink<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<(), WeightsErr
 pub(super) fn run(
     checkpoint: &Checkpoint,
     task: &Task,
-    outputs: &Outputs,
+    outputs: &Outputs<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<(), WeightsError> {
     let tensor = checkpoint.tensor(&task.source)?;
+    let walk = Walk {
+        checkpoint,
+        tensor: &tensor,
+        block: outputs.block,
+        change: outputs.adapter.and_then(|a| a.get(&task.source)),
+    };
     match task.action {
         Action::Copy { check } => copy(&tensor, check, sink),
         Action::CopyQuantized => {
@@ -27,14 +33,15 @@ pub(super) fn run(
             let (_, scales) = checkpoint.block_scales(&tensor)?;
             sink(1, 0, &f32_bytes(&scales))
         }
-        Action::Cast(dtype) => cast(&tensor, dtype, sink),
-        Action::Dequantize => by_rows(checkpoint, &tensor, outputs, |first, _, values| {
-            sink(0, first as u64 * 2, &to_bf16(&tensor, first, values)?)
+        Action::Cast(dtype) if !task.merged => cast(&tensor, dtype, sink),
+        Action::Cast(_) | Action::Dequantize => walk.by_rows(|first, _, values| {
+            let at = (first * outputs.float.size_bytes()) as u64;
+            sink(0, at, &encode(&tensor, first, values, outputs.float)?)
         }),
         Action::Quantize | Action::Requantize => {
             let fmt = outputs.scale_fmt.unwrap_or(ScaleFmt::F32);
             let mut scales_done = 0;
-            by_rows(checkpoint, &tensor, outputs, |first, shape, values| {
+            walk.by_rows(|first, shape, values| {
                 refuse_not_finite(&tensor, first, values)?;
                 let quantized = fp8::quantize_block(values, shape, outputs.block, fmt)?;
                 sink(0, first as u64, &quantized.data)?;
@@ -47,46 +54,59 @@ pub(super) fn run(
     }
 }
 
-/// Walks a matrix by whole rows of blocks, as f32: `each(first element, [rows, cols], values)`.
-fn by_rows(
-    checkpoint: &Checkpoint,
-    tensor: &TensorView<'_>,
-    outputs: &Outputs,
-    mut each: impl FnMut(usize, [usize; 2], &[f32]) -> Result<(), WeightsError>,
-) -> Result<(), WeightsError> {
-    let &[rows, cols] = tensor.shape() else {
-        return Err(WeightsError::NotAMatrix {
-            file: tensor.file().into(),
-            tensor: tensor.name().into(),
-            found: tensor.shape().into(),
-        });
-    };
-    if rows == 0 || cols == 0 {
-        return Ok(());
-    }
-    let [block_rows, block_cols] = outputs.block;
-    let scales = match tensor.dtype() {
-        Dtype::F8E4M3 => Some(checkpoint.block_scales(tensor)?.1),
-        _ => None,
-    };
-    let across = cols.div_ceil(block_cols);
-    let strips = (CHUNK_ELEMENTS / (block_rows * cols)).max(1);
-    let element = tensor.dtype().size_bytes();
-    let group = strips * block_rows * cols * element; // bytes
-    for (number, bytes) in tensor.as_slice().chunks(group).enumerate() {
-        let shape = [bytes.len() / element / cols, cols];
-        let values = match &scales {
-            Some(scales) => {
-                let first = number * strips * across;
-                let count = shape[0].div_ceil(block_rows) * across;
-                let scales = scales.get(first..first + count).unwrap_or_default();
-                fp8::dequantize_block(bytes, scales, shape, outputs.block)?
-            }
-            None => floats(tensor, bytes)?,
+/// A matrix on the way, and what is to be added to it.
+struct Walk<'a> {
+    checkpoint: &'a Checkpoint,
+    tensor: &'a TensorView<'a>,
+    block: [usize; 2],
+    change: Option<&'a AdapterFactors>,
+}
+
+impl Walk<'_> {
+    /// Walks by whole rows of blocks, as f32: `each(first element, [rows, cols], values)`.
+    fn by_rows(
+        &self,
+        mut each: impl FnMut(usize, [usize; 2], &[f32]) -> Result<(), WeightsError>,
+    ) -> Result<(), WeightsError> {
+        let tensor = self.tensor;
+        let &[rows, cols] = tensor.shape() else {
+            return Err(WeightsError::NotAMatrix {
+                file: tensor.file().into(),
+                tensor: tensor.name().into(),
+                found: tensor.shape().into(),
+            });
         };
-        each(number * strips * block_rows * cols, shape, &values)?;
+        if rows == 0 || cols == 0 {
+            return Ok(());
+        }
+        let [block_rows, block_cols] = self.block;
+        let scales = match tensor.dtype() {
+            Dtype::F8E4M3 => Some(self.checkpoint.block_scales(tensor)?.1),
+            _ => None,
+        };
+        let across = cols.div_ceil(block_cols);
+        let strips = (CHUNK_ELEMENTS / (block_rows * cols)).max(1);
+        let element = tensor.dtype().size_bytes();
+        let group = strips * block_rows * cols * element; // bytes
+        for (number, bytes) in tensor.as_slice().chunks(group).enumerate() {
+            let shape = [bytes.len() / element / cols, cols];
+            let first_row = number * strips * block_rows;
+            let mut values = match &scales {
+                Some(scales) => {
+                    let first = number * strips * across;
+                    let count = shape[0].div_ceil(block_rows) * across;
+                    let scales = scales.get(first..first + count).unwrap_or_default();
+                    fp8::dequantize_block(bytes, scales, shape, self.block)?
+                }
+                None => floats(tensor, bytes)?,
+            };
+            if let Some(change) = self.change {
+                change.add_to(first_row, &mut values);
+            }
+            each(first_row * cols, shape, &values)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn copy(tensor: &TensorView<'_>, check: bool, sink: &mut Sink<'_>) -> Result<(), WeightsError> {
@@ -120,13 +140,7 @@ fn cast(tensor: &TensorView<'_>, dtype: Dtype, sink: &mut Sink<'_>) -> Result<()
     let mut first = 0;
     for bytes in tensor.as_slice().chunks(CHUNK_ELEMENTS * element) {
         let values = floats(tensor, bytes)?;
-        let out = match dtype {
-            Dtype::F32 => {
-                refuse_not_finite(tensor, first, &values)?;
-                f32_bytes(&values)
-            }
-            _ => to_bf16(tensor, first, &values)?,
-        };
+        let out = encode(tensor, first, &values, dtype)?;
         sink(0, (first * dtype.size_bytes()) as u64, &out)?;
         first += values.len();
     }
@@ -140,6 +154,22 @@ fn floats(tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Vec<f32>, WeightsErro
         found: tensor.dtype(),
         expected: "F32, BF16, F16 and F8_E4M3",
     })
+}
+
+/// As bytes of f32 or bf16.
+fn encode(
+    tensor: &TensorView<'_>,
+    first: usize,
+    values: &[f32],
+    dtype: Dtype,
+) -> Result<Vec<u8>, WeightsError> {
+    match dtype {
+        Dtype::F32 => {
+            refuse_not_finite(tensor, first, values)?;
+            Ok(f32_bytes(values))
+        }
+        _ => to_bf16(tensor, first, values),
+    }
 }
 
 /// Rounds to nearest even; what is not finite before or after is refused.
