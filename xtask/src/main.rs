@@ -2,6 +2,7 @@
 //!
 //! - `validate`: everything that a change must pass, the cheapest check first.
 //! - `convert`: a checkpoint from one number format to another.
+//! - `fixtures`: the small model that ships, made again: corpus, tokenizer, weights.
 //! - `gpu-check`: the suites for a machine that has a GPU and no Rust.
 //!
 //! Each is thin: what a chore computes belongs to a library crate, what it checks to the tests.
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod convert;
+mod fixtures;
 mod gpu_check;
 mod step;
 mod validate;
@@ -28,6 +30,7 @@ struct Cli {
 enum Chore {
     Validate(validate::Validate),
     Convert(convert::Convert),
+    Fixtures(fixtures::Fixtures),
     GpuCheck(gpu_check::GpuCheck),
 }
 
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Validate(chore) => chore.run(),
         Chore::Convert(chore) => chore.run(),
+        Chore::Fixtures(chore) => chore.run(),
         Chore::GpuCheck(chore) => chore.run(),
     };
     match done {

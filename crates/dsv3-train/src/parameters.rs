@@ -300,6 +300,20 @@ impl ParameterSet {
         });
     }
 
+    /// The gradients that there are, by name, flat; they are forgotten here.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] when the device does not answer.
+    pub fn take_gradients(&mut self) -> Result<Vec<(String, Vec<f32>)>, TrainError> {
+        let mut gradients = Vec::new();
+        for parameter in &mut self.list {
+            if let Some(gradient) = parameter.gradient.take() {
+                gradients.push((parameter.name.clone(), host(&gradient)?));
+            }
+        }
+        Ok(gradients)
+    }
+
     /// Forget the gradients: the step is not to be taken.
     pub fn drop_gradients(&mut self) {
         self.list.iter_mut().for_each(|p| p.gradient = None);

@@ -196,10 +196,49 @@ impl Trainer {
         batches: &[PackedBatch],
         learning_rate: f64,
     ) -> Result<StepOutcome, TrainError> {
-        let packed: Vec<PackedForward> = batches
-            .iter()
-            .map(|b| b.forward_batch(BLOCK_SIZE))
-            .collect();
+        let (mut outcome, load) = self.accumulate(batches)?;
+        outcome.gradient_norm = self.parameters.gradient_norm()?;
+        let finite = outcome.loss.is_finite() && outcome.gradient_norm.is_finite();
+        if !finite {
+            self.parameters.drop_gradients();
+            return Err(TrainError::NotFinite {
+                loss: outcome.loss,
+                gradient_norm: outcome.gradient_norm,
+            });
+        }
+        let factor = (self.options.clip_norm / outcome.gradient_norm.max(1e-12)).min(1.0);
+        self.parameters
+            .step(&self.decayed, &self.plain, learning_rate, factor);
+        self.follow_load(&load)?;
+        self.attach()?;
+        outcome.expert_load = shares(&load);
+        Ok(outcome)
+    }
+
+    /// What a step over `batches` would minimise, losses with their weights, and its gradient for
+    /// each parameter by name. Nothing is moved.
+    ///
+    /// # Errors
+    /// What the model refuses.
+    pub fn gradients(
+        &mut self,
+        batches: &[PackedBatch],
+    ) -> Result<(f64, Vec<(String, Vec<f32>)>), TrainError> {
+        let (outcome, _) = self.accumulate(batches)?;
+        let weighted = |loss: Option<f64>, weight: f32| loss.unwrap_or(0.0) * f64::from(weight);
+        let objective = outcome.loss
+            + weighted(outcome.mtp_loss, self.options.mtp_weight)
+            + weighted(outcome.balance_loss, self.options.balance_weight);
+        Ok((objective, self.parameters.take_gradients()?))
+    }
+
+    /// Forward and backward over all batches; the gradients are left with the parameters.
+    fn accumulate(
+        &mut self,
+        batches: &[PackedBatch],
+    ) -> Result<(StepOutcome, Vec<Vec<u64>>), TrainError> {
+        let forward = |batch: &PackedBatch| batch.forward_batch(BLOCK_SIZE);
+        let packed: Vec<PackedForward> = batches.iter().map(forward).collect();
         let totals = totals(&packed);
         let mut outcome = StepOutcome {
             loss: 0.0,
@@ -226,22 +265,7 @@ impl Trainer {
             self.parameters.collect(&total.backward());
             add(&mut load, losses.load);
         }
-        outcome.gradient_norm = self.parameters.gradient_norm()?;
-        let finite = outcome.loss.is_finite() && outcome.gradient_norm.is_finite();
-        if !finite {
-            self.parameters.drop_gradients();
-            return Err(TrainError::NotFinite {
-                loss: outcome.loss,
-                gradient_norm: outcome.gradient_norm,
-            });
-        }
-        let factor = (self.options.clip_norm / outcome.gradient_norm.max(1e-12)).min(1.0);
-        self.parameters
-            .step(&self.decayed, &self.plain, learning_rate, factor);
-        self.follow_load(&load)?;
-        self.attach()?;
-        outcome.expert_load = shares(&load);
-        Ok(outcome)
+        Ok((outcome, load))
     }
 
     /// Mean cross-entropy of the next token over `batches`, nothing moved.
