@@ -97,6 +97,7 @@ pub struct AttentionGradient<B: Backend> {
 type Pair<B> = (FloatTensor<B>, FloatTensor<B>);
 
 /// One backend's kernels. All tensors are f32.
+#[allow(clippy::type_complexity)] // operands in a row, each of a type of its own
 pub struct TrainingKernels<B: Backend> {
     /// A weight as floats: `[out, in]`.
     pub dequantize: fn(&Packed<B>) -> FloatTensor<B>,

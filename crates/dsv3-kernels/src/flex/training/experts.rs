@@ -32,10 +32,8 @@ impl Groups {
             }
         }
         let mut rows = vec![0; ids.len()];
-        let mut next = 0;
-        for place in places.iter().flatten() {
-            rows[*place] = next;
-            next += 1;
+        for (row, place) in places.iter().flatten().enumerate() {
+            rows[*place] = row;
         }
         let experts = places.into_iter().enumerate();
         Groups {
@@ -64,6 +62,7 @@ struct Matrices<'a> {
 }
 
 /// All experts, contiguous.
+#[allow(clippy::large_enum_variant)] // one a call
 enum Held<'a> {
     Stacked([FlexTensor; 3]),
     Frozen(&'a [crate::packed::Expert<Flex>]),
