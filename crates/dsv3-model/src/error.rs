@@ -55,6 +55,16 @@ pub enum ModelError {
     /// The checkpoint has no multi-token prediction module.
     #[error("config.json says num_nextn_predict_layers is 0: this checkpoint has no MTP module")]
     NoMtp,
+    /// An adapter that was opened for another model.
+    #[error(
+        "the adapter changes {expected} weights, of which this model has {found}; open it with this model's configuration"
+    )]
+    ForeignAdapter {
+        /// Weights that it changes.
+        expected: usize,
+        /// How many of them are here.
+        found: usize,
+    },
 }
 
 impl ModelError {

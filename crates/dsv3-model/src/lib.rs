@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod batch;
 mod block;
 mod cache;
