@@ -4,22 +4,22 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
-use dsv3_engine::{Completion, Engine, EngineEvent, FinishReason, Request};
+use dsv3_engine::{Completion, Engine, EngineEvent, FinishReason, ModelRunner, Request};
 use dsv3_tokenizer::{Event, ToolCall, Unfinished};
 use serde_json::{Value, json};
 
 use crate::error::INTERRUPTED;
-use crate::interrupt::{self, Listening};
+use crate::interrupt::Listening;
 use crate::output;
 
 /// Run a request to its end, or to Ctrl-C; `on_event` hears of everything. An error of its ends
 /// the answer.
-pub(crate) fn drive(
-    engine: &mut Engine,
+pub(crate) fn drive<R: ModelRunner>(
+    engine: &mut Engine<R>,
     request: Request,
+    listening: &Listening,
     on_event: &mut dyn FnMut(&EngineEvent) -> anyhow::Result<()>,
 ) -> anyhow::Result<Completion> {
-    let listening: Listening = interrupt::listen();
     let id = engine.submit(request)?;
     let mut completion = Completion::default();
     while engine.has_work() {
@@ -97,6 +97,14 @@ impl Printer {
             eprintln!("note: {}", shown_unfinished(unfinished));
         }
         Ok(())
+    }
+
+    /// Something happened between two answers, or two parts of one: a line for people.
+    pub(crate) fn aside(&mut self, line: &str) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.reasoning) {
+            to_stderr("\n")?;
+        }
+        to_stderr(&format!("{line}\n"))
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// The checkpoint's folder: config.json, tokenizer.json, safetensors
+    /// The checkpoint's folder: config.json, tokenizer.json, safetensors [default of chat,
+    /// generate, score and eval: fixtures/dsv3-tiny of dsv3's repository]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
     /// Where to compute: cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -192,21 +193,33 @@ pub(crate) struct GenerateArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dsv3 chat --model DeepSeek-V3.1 --think\n\
-    Type /help in the conversation for what it understands. Where stdin is no terminal, or with\n\
-    --prompt, one answer is given and that is all; its settings are those of dsv3 generate.")]
+    Without --model it talks with the small model of dsv3's repository, which thinks and searches\n\
+    from the start. Type /help in the conversation for what it understands. Where stdin is no\n\
+    terminal, or with --prompt, one answer is given and that is all; its settings are those of\n\
+    dsv3 generate.")]
 pub(crate) struct ChatArgs {
     /// One message, one answer, no conversation
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
-    /// Let the model reason first
+    /// Let the model reason first [default for the repository's small model without tools]
     #[arg(long)]
     pub(crate) think: bool,
+    /// Let the model answer at once [default for any other model]
+    #[arg(long, conflicts_with = "think")]
+    pub(crate) nothink: bool,
     /// Instructions for the model
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
-    /// Tools that the model may call: a JSON list in OpenAI's format
+    /// Tools that the model may call when it answers at once: a JSON list in OpenAI's format
     #[arg(long, value_name = "FILE")]
     pub(crate) tools: Option<PathBuf>,
+    /// Tools that run here: a calculator, a clock, a number at random
+    #[arg(long, conflicts_with = "tools")]
+    pub(crate) demo_tools: bool,
+    /// Pages that the model may search in: a folder of .md, .txt and .jsonl files ({"title","text"}
+    /// a line), or one file [default for the small model: fixtures/search]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) search: Option<PathBuf>,
     /// Where typed lines are kept [default: ~/.local/share/dsv3/history]
     #[arg(long, value_name = "FILE")]
     pub(crate) history: Option<PathBuf>,

@@ -8,6 +8,8 @@
 mod answer;
 mod cli;
 mod commands;
+mod default_model;
+mod demo_tools;
 mod device;
 mod error;
 mod input;
@@ -16,6 +18,7 @@ mod logits_file;
 mod model;
 mod output;
 mod sampling;
+mod search;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,7 @@ use dsv3_tokenizer::Tokenizer;
 
 use crate::cli::{Dtype, Global, LoadArgs, TokenizerArgs};
 use crate::error::usage;
-use crate::{device, output};
+use crate::{default_model, device, output};
 
 /// The folder that --model names.
 pub(crate) fn folder(global: &Global) -> anyhow::Result<&Path> {
@@ -42,14 +42,28 @@ pub(crate) fn tokenizer(global: &Global, args: &TokenizerArgs) -> anyhow::Result
 /// A checkpoint whose headers were read, and its tokenizer.
 pub(crate) struct Opened {
     pub(crate) dir: PathBuf,
+    /// It is the small model of dsv3's repository.
+    pub(crate) is_small: bool,
     checkpoint: Checkpoint,
     tokenizer: Option<Arc<Tokenizer>>,
     started: Instant,
 }
 
-/// Read configuration, headers and tokenizer of the folder that --model names.
+/// Read configuration, headers and tokenizer of the folder that --model names; of the repository's
+/// small model where it names none.
 pub(crate) fn open(global: &Global) -> anyhow::Result<Opened> {
-    let (dir, started) = (folder(global)?.to_owned(), Instant::now());
+    let started = Instant::now();
+    let (dir, is_small) = match &global.model {
+        Some(dir) => (dir.clone(), default_model::is(dir)),
+        None => {
+            let dir = default_model::find().ok_or_else(|| usage(default_model::MISSING))?;
+            eprintln!(
+                "model: {}, dsv3's own small one (--model DIR takes another)",
+                dir.display()
+            );
+            (dir, true)
+        }
+    };
     let checkpoint = Checkpoint::open(&dir)?;
     let file = dir.join("tokenizer.json");
     let tokenizer = match file.exists() {
@@ -58,6 +72,7 @@ pub(crate) fn open(global: &Global) -> anyhow::Result<Opened> {
     };
     Ok(Opened {
         dir,
+        is_small,
         checkpoint,
         tokenizer,
         started,

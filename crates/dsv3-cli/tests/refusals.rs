@@ -12,7 +12,6 @@ use common::{dsv3, dsv3_with, failure, model, tokenizer};
 fn wrong_use_exits_with_two() {
     let base = model("base");
     let cases: &[(&[&str], &str)] = &[
-        (&["generate", "--input-ids", "1"], "--model DIR"),
         (
             &[
                 "generate",

@@ -1,6 +1,9 @@
 //! `dsv3 chat`
 
+mod once;
 mod session;
+mod turn;
+mod typed;
 mod view;
 
 use std::io::IsTerminal;
@@ -8,28 +11,28 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use dsv3_engine::{Engine, FinishReason, Request, StopConditions};
-use dsv3_sampling::SamplingParams;
-use dsv3_tokenizer::{Message, RenderOptions, render};
+use dsv3_engine::Engine;
+use dsv3_tokenizer::Message;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use self::session::{Next, Session};
+use self::turn::{Answers, End};
 use self::view::View;
-use super::generate::one_shot;
 use crate::cli::{ChatArgs, Global};
+use crate::demo_tools::DemoTools;
 use crate::error::{paragraph, usage};
 use crate::input::{stdin_text, without_final_newline};
-use crate::{answer, interrupt, model};
+use crate::model::Opened;
+use crate::search::Library;
+use crate::{default_model, interrupt, model};
 
 /// Tokens of a conversation if nothing else is said.
 const CONTEXT: usize = 8192;
 
-/// How the model answers.
-struct Answers {
-    params: SamplingParams,
-    stop: StopConditions,
-}
+/// Things to say to the small model, one for each of what it can do.
+const EXAMPLES: &str = "try: What is 47 + 38?   Who won the 2030 Northfield Cup?   /tools on   What is \
+    47 * 83?";
 
 /// Talk, or answer once where nobody is there to talk.
 pub(crate) fn run(global: &Global, args: ChatArgs) -> anyhow::Result<ExitCode> {
@@ -40,12 +43,12 @@ pub(crate) fn run(global: &Global, args: ChatArgs) -> anyhow::Result<ExitCode> {
             "{e}; `dsv3 generate --input-ids` works without one"
         ))
     })?;
-    let mut session = Session::new(args.system, args.think);
-    if let Some(path) = &args.tools {
-        session.tools = session::read_tools(path)?;
-    }
-    let answers = Answers {
-        params: args.sampling.params(&opened.dir)?,
+    let small = opened.is_small;
+    let mut session = begin(&args, &opened)?;
+    let params = args.sampling.params(&opened.dir)?;
+    let mut answers = Answers {
+        tools: DemoTools::new(params.seed.map_or(0, |seed| seed.0)),
+        params,
         stop: args.sampling.stop(usize::MAX), // the cache ends it
     };
     let once = match args.prompt {
@@ -58,9 +61,15 @@ pub(crate) fn run(global: &Global, args: ChatArgs) -> anyhow::Result<ExitCode> {
         if text.is_empty() {
             return Err(usage("the message is empty: give some text"));
         }
+        if session.tools_wait() {
+            return Err(usage(
+                "the model calls tools only when it answers at once: leave out --think, or the \
+                 tools",
+            ));
+        }
         session.messages.push(Message::user(text));
         // What can't be rendered shows before the model is loaded.
-        request(&session, &answers)?;
+        session.prompt()?;
     } else if global.json {
         return Err(usage(
             "--json has no form for a conversation: give --prompt, or the message on stdin",
@@ -68,26 +77,46 @@ pub(crate) fn run(global: &Global, args: ChatArgs) -> anyhow::Result<ExitCode> {
     }
     let (mut engine, load_s) = opened.load(global, &args.load, CONTEXT)?;
     interrupt::install()?;
-    if interactive {
-        converse(&mut engine, &mut session, &answers, args.history)?;
-        return Ok(ExitCode::SUCCESS);
+    if !interactive {
+        return once::answer(global, &mut engine, &mut session, &mut answers, load_s);
     }
-    one_shot(global, &mut engine, request(&session, &answers)?, load_s)
+    eprintln!("{}", session.state());
+    if small {
+        eprintln!("{EXAMPLES}");
+    }
+    converse(&mut engine, &mut session, &mut answers, args.history)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn request(session: &Session, answers: &Answers) -> anyhow::Result<Request> {
-    let options = RenderOptions::to_generate(session.thinking);
-    let prompt = render(&session.messages, &session.tools, &options)?;
-    let mut request = Request::new(prompt, answers.params.clone());
-    request.stop = answers.stop.clone();
-    Ok(request)
+/// The conversation before its first line. The small model begins with all that it can do; any
+/// other one as it was published, without reasoning.
+fn begin(args: &ChatArgs, opened: &Opened) -> anyhow::Result<Session> {
+    let small = opened.is_small;
+    let tools = args.tools.is_some() || args.demo_tools;
+    let thinking = args.think || (small && !args.nothink && !tools);
+    let mut session = Session::new(args.system.clone(), thinking);
+    if let Some(path) = &args.tools {
+        session.set_tools(session::read_tools(path)?);
+    }
+    if args.demo_tools {
+        session.use_demo_tools();
+    }
+    if small {
+        // It thinks in a moment: folded, nobody would see it.
+        session.show_thoughts = true;
+        session.default_pages = default_model::pages(&opened.dir);
+    }
+    if let Some(path) = args.search.as_ref().or(session.default_pages.as_ref()) {
+        session.search_in(Library::open(path)?);
+    }
+    Ok(session)
 }
 
 /// Read, answer, and so on until the user has enough.
 fn converse(
     engine: &mut Engine,
     session: &mut Session,
-    answers: &Answers,
+    answers: &mut Answers,
     history: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     let mut editor = DefaultEditor::new().context("cannot read lines from this terminal")?;
@@ -117,9 +146,14 @@ fn converse(
                 // A turn that can't be rendered or run is taken back: the conversation goes on.
                 let size = editor.dimensions();
                 let size = size.map(|(columns, rows)| (columns.into(), rows.into()));
-                if let Err(error) = turn(engine, session, answers, size) {
-                    eprintln!("error: {}", paragraph(&error));
-                    session.messages = before;
+                match answer(engine, session, answers, size) {
+                    // An answer that is none would only be in the way of the next one.
+                    Ok(End::NothingToSearch) => session.take_back_to(before),
+                    Ok(_) => {}
+                    Err(error) => {
+                        eprintln!("error: {}", paragraph(&error));
+                        session.take_back_to(before);
+                    }
                 }
             }
             Err(error) => eprintln!("error: {}", paragraph(&error)),
@@ -134,42 +168,29 @@ fn converse(
 }
 
 /// Let the model answer and keep what it said; `size` is the screen's, in columns and rows.
-fn turn(
+fn answer(
     engine: &mut Engine,
     session: &mut Session,
-    answers: &Answers,
+    answers: &mut Answers,
     size: Option<(usize, usize)>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<End> {
     let mut view = View::new(session.show_thoughts, size);
-    let request = request(session, answers)?;
-    let completion = answer::drive(engine, request, &mut |event| view.show(event))?;
-    view.finish(&completion)?;
-    match &completion.finish_reason {
-        FinishReason::Length => {
-            eprintln!("[the limit of tokens is reached: see --max-new-tokens and --context]")
-        }
-        FinishReason::Cancelled => eprintln!("[stopped]"),
-        FinishReason::Error(why) => eprintln!("[the answer broke off: {why}]"),
-        _ => {}
-    }
-    let usage = completion.usage;
+    let listening = interrupt::listen();
+    let report = turn::turn(engine, session, answers, &listening, &mut view)?;
+    view.finish(&report)?;
+    let usage = report.completion.usage;
     tracing::info!(
         prompt_tokens = usage.prompt_tokens,
         cached_tokens = usage.cached_tokens,
         tokens = usage.completion_tokens,
         "answered"
     );
-    let parsed = completion.parsed.unwrap_or_default();
-    if !parsed.tool_calls.is_empty() {
-        eprintln!("[give each call's result, in order, with /result TEXT]");
-    }
-    session.keep(parsed);
-    Ok(())
+    Ok(report.end)
 }
 
 /// One input of the user, which may span lines.
 fn read(editor: &mut DefaultEditor) -> Result<String, ReadlineError> {
-    let mut input = session::Input::new(&editor.readline("> ")?);
+    let mut input = typed::Input::new(&editor.readline("> ")?);
     loop {
         match input.whole() {
             Some(text) => return Ok(text),

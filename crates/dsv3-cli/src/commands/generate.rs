@@ -68,17 +68,23 @@ fn input(args: &GenerateArgs, opened: &Opened) -> anyhow::Result<(Input, usize)>
 }
 
 /// Generate, stream or collect, and say how it ended.
-pub(crate) fn one_shot(
+fn one_shot(
     global: &Global,
     engine: &mut Engine,
     request: Request,
     load_s: f64,
 ) -> anyhow::Result<ExitCode> {
     let mut printer = Printer::new(engine.tokenizer().is_none());
-    let completion = answer::drive(engine, request, &mut |event| match global.json {
-        true => Ok(()),
-        false => printer.show(event),
-    })?;
+    let listening = interrupt::listen();
+    let completion = answer::drive(
+        engine,
+        request,
+        &listening,
+        &mut |event| match global.json {
+            true => Ok(()),
+            false => printer.show(event),
+        },
+    )?;
     match global.json {
         true => say_json(&answer::to_json(&completion, load_s)?)?,
         false => printer.finish(&completion)?,

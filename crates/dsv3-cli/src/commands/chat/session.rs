@@ -1,24 +1,32 @@
 //! The conversation so far, and what typed lines do to it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use dsv3_tokenizer::{AssistantMessage, Conversation, Message, Parsed, Tool};
+use dsv3_tokenizer::{
+    AssistantMessage, Conversation, Message, Parsed, Prompt, RenderOptions, Tool, render,
+};
 use serde_json::json;
 
+use crate::demo_tools::DemoTools;
 use crate::input::file_text;
+use crate::search::Library;
 
 const HELP: &str = "\
 /think  /nothink   let the model reason first, or not
 /thoughts          leave reasoning on the screen, or fold it to a line once it is done
 /system TEXT       instructions for the model; without TEXT none
-/tools FILE.json   tools that it may call (OpenAI's list); without FILE none
-/result TEXT       the result of its tool call
+/tools on          tools that run here: a calculator, a clock, a number at random
+/tools FILE.json   tools of your own (OpenAI's list); /tools off takes all away
+/result TEXT       the result of a call of your own tools
+/search PATH       what the model may search in: a folder or file of pages; also on, off
 /save FILE         write the conversation (OpenAI's message format)
 /load FILE         read one
-/clear             begin anew; instructions and tools stay
+/clear             begin anew; instructions, tools and search stay
 /quit              or Ctrl-D
+DeepSeek-V3.1 calls tools when it answers at once, and searches while it
+reasons: tools wait while /think is on.
 A line that ends in \\ goes on; \"\"\" begins and ends a text of several lines.
 Ctrl-C stops the answer, not the program.";
 
@@ -36,12 +44,18 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) messages: Vec<Message>,
-    pub(super) tools: Vec<Tool>,
+    tools: Vec<Tool>,
+    /// The tools are [`DemoTools`].
+    demo_tools: bool,
     pub(super) thinking: bool,
     /// Reasoning stays on the screen.
     pub(super) show_thoughts: bool,
     /// Tool calls of the last answer that have no result yet.
     open_calls: usize,
+    library: Option<Library>,
+    searching: bool,
+    /// What `/search on` opens where nothing was searched before.
+    pub(super) default_pages: Option<PathBuf>,
 }
 
 /// A list of tools in a file.
@@ -71,11 +85,17 @@ impl Session {
         let said = match (name, rest.is_empty()) {
             ("think", _) => {
                 self.thinking = true;
-                "the model reasons first".to_owned()
+                match self.tools.is_empty() {
+                    true => "the model reasons first".to_owned(),
+                    false => "the model reasons first; its tools wait for /nothink".to_owned(),
+                }
             }
             ("nothink", _) => {
                 self.thinking = false;
-                "the model answers at once".to_owned()
+                match self.tools.is_empty() {
+                    true => "the model answers at once".to_owned(),
+                    false => format!("the model answers at once; {}", self.tool_names()),
+                }
             }
             ("thoughts", _) => {
                 self.show_thoughts = !self.show_thoughts;
@@ -94,14 +114,8 @@ impl Session {
                     false => "instructions taken".to_owned(),
                 }
             }
-            ("tools", true) => {
-                self.tools.clear();
-                "no tools".to_owned()
-            }
-            ("tools", false) => {
-                self.tools = read_tools(Path::new(rest))?;
-                self.tool_names()
-            }
+            ("tools", _) => self.tools_command(rest)?,
+            ("search", _) => self.search_command(rest)?,
             ("result", _) => return self.result(rest),
             ("save", false) => {
                 self.save(Path::new(rest))?;
@@ -112,7 +126,7 @@ impl Session {
                     .with_context(|| rest.to_owned())?;
                 self.open_calls = open_calls(&conversation.messages);
                 self.messages = conversation.messages;
-                self.tools = conversation.tools;
+                self.set_tools(conversation.tools);
                 format!("{} messages", self.messages.len())
             }
             ("clear", _) => {
@@ -128,16 +142,129 @@ impl Session {
         Ok(Next::Say(said))
     }
 
+    fn tools_command(&mut self, rest: &str) -> anyhow::Result<String> {
+        match rest {
+            "" | "off" => {
+                self.set_tools(Vec::new());
+                return Ok("no tools".to_owned());
+            }
+            "on" => self.use_demo_tools(),
+            file => self.set_tools(read_tools(Path::new(file))?),
+        }
+        let mut said = self.tool_names();
+        if std::mem::take(&mut self.thinking) {
+            said.push_str("; the model answers at once now, since it calls them only then");
+        }
+        Ok(said)
+    }
+
+    fn search_command(&mut self, rest: &str) -> anyhow::Result<String> {
+        match rest {
+            "" | "off" => self.searching = false,
+            "on" if self.library.is_some() => self.searching = true,
+            "on" => {
+                let pages = self.default_pages.clone().ok_or_else(|| {
+                    anyhow!("/search on has nothing to search in: name it, /search PATH")
+                })?;
+                self.search_in(Library::open(&pages)?);
+            }
+            path => self.search_in(Library::open(Path::new(path))?),
+        }
+        Ok(match self.library() {
+            Some(library) => format!("search in {}", library.described()),
+            None => "no search".to_owned(),
+        })
+    }
+
+    /// Offer these tools, whose results somebody else gives.
+    pub(super) fn set_tools(&mut self, tools: Vec<Tool>) {
+        // A saved conversation with our own tools goes on with them.
+        self.demo_tools = !tools.is_empty() && tools == DemoTools::described();
+        self.tools = tools;
+    }
+
+    /// Offer the tools that are run here.
+    pub(super) fn use_demo_tools(&mut self) {
+        self.set_tools(DemoTools::described());
+    }
+
+    /// Let the model search in a library.
+    pub(super) fn search_in(&mut self, library: Library) {
+        self.library = Some(library);
+        self.searching = true;
+    }
+
+    /// What a search searches in.
+    pub(super) fn library(&self) -> Option<&Library> {
+        self.library.as_ref().filter(|_| self.searching)
+    }
+
+    /// Whether calls are run here.
+    pub(super) fn runs_tools(&self) -> bool {
+        self.demo_tools
+    }
+
+    /// Whether there are tools that the next answer can't call.
+    pub(super) fn tools_wait(&self) -> bool {
+        self.thinking && !self.tools.is_empty()
+    }
+
+    /// What the model goes on from. Tools are offered where it answers at once: V3.1 calls them
+    /// only then (its model card, ToolCall).
+    pub(super) fn prompt(&self) -> dsv3_tokenizer::Result<Prompt> {
+        // Behind a result comes the answer to it, whatever was switched on meanwhile.
+        let after_result = matches!(self.messages.last(), Some(Message::Tool(_)));
+        let tools: &[Tool] = match self.thinking && !after_result {
+            true => &[],
+            false => &self.tools,
+        };
+        let options = RenderOptions::to_generate(self.thinking);
+        render(&self.messages, tools, &options)
+    }
+
+    /// What is on and what is off, and how to change it.
+    pub(super) fn state(&self) -> String {
+        let (mut on, mut off) = (Vec::new(), Vec::new());
+        match self.thinking {
+            true => on.push("thinking (/nothink)".to_owned()),
+            false => off.push("thinking (/think)".to_owned()),
+        }
+        match self.library() {
+            Some(library) => on.push(format!("search in {} (/search off)", library.described())),
+            None => off.push("search (/search)".to_owned()),
+        }
+        match self.tools.is_empty() {
+            true => off.push("tools (/tools on)".to_owned()),
+            false if self.thinking => off.push("tools while it thinks (/nothink)".to_owned()),
+            false => on.push(format!("{} (/tools off)", self.tool_names())),
+        }
+        let parts = [("on", on), ("off", off)].into_iter();
+        let parts = parts.filter(|(_, what)| !what.is_empty());
+        let parts = parts.map(|(word, what)| format!("{word}: {}", what.join(", ")));
+        parts.collect::<Vec<_>>().join("\n")
+    }
+
     fn result(&mut self, text: &str) -> anyhow::Result<Next> {
         if self.open_calls == 0 {
             return Err(anyhow!("/result answers a tool call, and none is open"));
         }
-        self.messages.push(Message::tool(text));
-        self.open_calls -= 1;
+        self.tool_result(text);
         Ok(match self.open_calls {
             0 => Next::Answer,
             left => Next::Say(format!("{left} more results are needed")),
         })
+    }
+
+    /// Add the result of the next call that has none.
+    pub(super) fn tool_result(&mut self, text: &str) {
+        self.messages.push(Message::tool(text));
+        self.open_calls = self.open_calls.saturating_sub(1);
+    }
+
+    /// Forget what came after these messages.
+    pub(super) fn take_back_to(&mut self, messages: Vec<Message>) {
+        self.open_calls = open_calls(&messages);
+        self.messages = messages;
     }
 
     fn tool_names(&self) -> String {
@@ -180,94 +307,10 @@ fn open_calls(messages: &[Message]) -> usize {
     }
 }
 
-/// A text that is typed line by line.
-pub(super) struct Input {
-    text: String,
-    quoted: bool,
-    done: bool,
-}
-
-const QUOTES: &str = "\"\"\"";
-
-impl Input {
-    /// Begin with the first line.
-    pub(super) fn new(line: &str) -> Self {
-        let mut input = Input {
-            text: String::new(),
-            quoted: false,
-            done: false,
-        };
-        match line.trim_start().strip_prefix(QUOTES) {
-            Some(rest) => {
-                input.quoted = true;
-                input.add_quoted(rest);
-            }
-            None => input.add_plain(line),
-        }
-        input
-    }
-
-    /// Take the next line.
-    pub(super) fn push(&mut self, line: &str) {
-        self.text.push('\n');
-        match self.quoted {
-            true => self.add_quoted(line),
-            false => self.add_plain(line),
-        }
-    }
-
-    fn add_plain(&mut self, line: &str) {
-        match line.strip_suffix('\\') {
-            Some(begun) => self.text.push_str(begun),
-            None => {
-                self.text.push_str(line);
-                self.done = true;
-            }
-        }
-    }
-
-    fn add_quoted(&mut self, line: &str) {
-        match line.trim_end().strip_suffix(QUOTES) {
-            Some(last) => {
-                self.text.push_str(last);
-                self.done = true;
-            }
-            None => self.text.push_str(line),
-        }
-    }
-
-    /// The text, if that was all of it.
-    pub(super) fn whole(&self) -> Option<String> {
-        self.done.then(|| self.text.trim().to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use dsv3_tokenizer::ToolCall;
-
-    fn typed(lines: &[&str]) -> Option<String> {
-        let mut input = Input::new(lines[0]);
-        for line in &lines[1..] {
-            assert_eq!(input.whole(), None, "ended before {line:?}");
-            input.push(line);
-        }
-        input.whole()
-    }
-
-    /// Breaks with: a text that ends too soon, never, or with its marks in it.
-    #[test]
-    fn texts_of_several_lines() {
-        assert_eq!(typed(&["one"]).unwrap(), "one");
-        assert_eq!(typed(&["one\\", "two"]).unwrap(), "one\ntwo");
-        assert_eq!(
-            typed(&["\"\"\"a", "", "b\\", "c\"\"\""]).unwrap(),
-            "a\n\nb\\\nc"
-        );
-        assert_eq!(typed(&["\"\"\"a\"\"\""]).unwrap(), "a");
-        assert_eq!(typed(&["one\\"]), None);
-    }
 
     /// Breaks with: a command that does something else, or a typed text taken for one.
     #[test]
@@ -299,6 +342,59 @@ mod tests {
         assert!(matches!(s.line("/result 1").unwrap(), Next::Say(_)));
         assert_eq!(open_calls(&s.messages), 1);
         assert_eq!(s.line("/result 2").unwrap(), Next::Answer);
+    }
+
+    /// Breaks with: tools offered where the model may not call them, not offered where it may, or
+    /// taken away between a call's result and its answer.
+    #[test]
+    fn tools_wait_while_it_thinks() {
+        let mut s = Session::new(None, true);
+        let offered = |s: &Session| s.prompt().unwrap().to_text().contains("## Tools");
+        s.line("hello").unwrap();
+        assert!(!offered(&s));
+        let Next::Say(said) = s.line("/tools on").unwrap() else {
+            panic!("no answer");
+        };
+        assert!(
+            said.contains("create_random_number") && said.contains("at once"),
+            "{said}"
+        );
+        assert!(offered(&s) && s.runs_tools() && !s.thinking);
+        s.line("/think").unwrap();
+        assert!(!offered(&s) && s.tools_wait());
+        let mut parsed = Parsed::default();
+        parsed.tool_calls = vec![ToolCall::new("create_random_number", "{}")];
+        s.keep(parsed);
+        s.tool_result("{}");
+        assert!(offered(&s));
+        s.line("/tools off").unwrap();
+        assert!(!offered(&s) && !s.runs_tools());
+        assert!(s.line("/tools no-such-file.json").is_err());
+    }
+
+    /// Breaks with: a search that can't be switched, or a folder that can't be searched taken.
+    #[test]
+    fn search_is_switched_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.md"), "A bus goes.").unwrap();
+        let mut s = Session::default();
+        assert!(s.line("/search on").is_err());
+        assert!(
+            s.state()
+                .contains("off: thinking (/think), search (/search)")
+        );
+        s.default_pages = Some(dir.path().to_owned());
+        s.line("/search on").unwrap();
+        assert!(s.library().is_some());
+        assert!(s.state().contains("1 page) (/search off)"), "{}", s.state());
+        s.line("/search off").unwrap();
+        assert!(s.library().is_none());
+        s.line("/search on").unwrap();
+        assert!(s.line("/search /no/such/folder").is_err());
+        assert!(s.library().is_some(), "a mistake took the pages away");
+        s.line(&format!("/search {}", dir.path().join("a.md").display()))
+            .unwrap();
+        assert_eq!(s.library().unwrap().find("bus", 3).len(), 1);
     }
 
     /// Breaks with: a conversation that comes back otherwise than it was saved.

@@ -5,67 +5,54 @@ use std::time::Instant;
 use dsv3_engine::{Completion, EngineEvent};
 use dsv3_tokenizer::Event;
 
+use super::turn::{Display, Ran, Report, Search};
 use crate::answer::{shown_call, shown_unfinished};
+use crate::error::one_line;
 use crate::output::{bold, dim, say};
 
-/// Shows one answer.
+/// Shows the answers of one turn.
 pub(super) struct View {
     keep_thoughts: bool,
     lines: Lines,
-    /// Rows of the screen: what has scrolled out of it can't be taken back.
-    height: usize,
+    /// Columns and rows of the screen: what has scrolled out of it can't be taken back.
+    size: (usize, usize),
     thoughts: usize,
     thinking_since: Option<Instant>,
+    /// A line of the answer is begun.
+    in_answer: bool,
 }
 
 impl View {
     /// A view on a screen of so many columns and rows.
     pub(super) fn new(keep_thoughts: bool, size: Option<(usize, usize)>) -> Self {
         // A terminal that doesn't say how large it is gets the size of the oldest ones.
-        let (width, height) = size.unwrap_or((80, 24));
+        let size = size.unwrap_or((80, 24));
         View {
             keep_thoughts,
-            lines: Lines::new(width),
-            height,
+            lines: Lines::new(size.0),
+            size,
             thoughts: 0,
             thinking_since: None,
+            in_answer: false,
         }
     }
 
-    /// Show what happened.
-    pub(super) fn show(&mut self, event: &EngineEvent) -> anyhow::Result<()> {
-        let EngineEvent::Parsed(event) = event else {
-            return Ok(());
-        };
-        match event {
-            Event::Reasoning(text) => {
-                self.thinking_since.get_or_insert_with(Instant::now);
-                self.thoughts += 1;
-                say(&dim(&self.lines.push(text)))
-            }
-            Event::Text(text) => {
-                self.fold()?;
-                say(text)
-            }
-            _ => self.fold(),
-        }
-    }
-
-    /// Reasoning is over: put one line in its place.
-    fn fold(&mut self) -> anyhow::Result<()> {
+    /// Reasoning is over, or pauses for a search: put one line in its place.
+    fn fold(&mut self, pauses: bool) -> anyhow::Result<()> {
         let Some(since) = self.thinking_since.take() else {
             return Ok(());
         };
+        let rows = std::mem::replace(&mut self.lines, Lines::new(self.size.0)).rows;
+        let thoughts = std::mem::take(&mut self.thoughts);
+        if self.keep_thoughts && pauses {
+            return say("\n");
+        }
         let seconds = since.elapsed().as_secs_f64();
-        let note = dim(&format!(
-            "thought for {} tokens ({seconds:.1} s)",
-            self.thoughts
-        ));
+        let note = dim(&format!("thought for {thoughts} tokens ({seconds:.1} s)"));
         if self.keep_thoughts {
             return say(&format!("\n{note}\n"));
         }
-        let up = self.lines.rows.min(self.height.saturating_sub(1));
-        let up = match up {
+        let up = match rows.min(self.size.1.saturating_sub(1)) {
             0 => String::new(),
             up => format!("\x1b[{up}A"),
         };
@@ -73,20 +60,83 @@ impl View {
         say(&format!("\r{up}\x1b[J{note}\n"))
     }
 
-    /// End the answer's last line and show its tool calls.
-    pub(super) fn finish(&mut self, completion: &Completion) -> anyhow::Result<()> {
-        self.fold()?;
-        say("\n")?;
+    /// End a line that the answer has begun.
+    fn end_line(&mut self) -> anyhow::Result<()> {
+        match std::mem::take(&mut self.in_answer) {
+            true => say("\n"),
+            false => Ok(()),
+        }
+    }
+
+    /// Say which pages an answer cites, and what else there is to say.
+    pub(super) fn finish(&mut self, report: &Report) -> anyhow::Result<()> {
+        for (number, title) in report.sources() {
+            let title = title.map_or("there is no such page".to_owned(), one_line);
+            say(&dim(&format!("[{number}] {title}\n")))?;
+        }
+        if let Some(note) = report.note() {
+            eprintln!("[{note}]");
+        }
+        Ok(())
+    }
+}
+
+impl Display for View {
+    fn event(&mut self, event: &EngineEvent) -> anyhow::Result<()> {
+        let EngineEvent::Parsed(event) = event else {
+            return Ok(());
+        };
+        match event {
+            Event::Reasoning(text) => {
+                self.end_line()?;
+                self.thinking_since.get_or_insert_with(Instant::now);
+                self.thoughts += 1;
+                say(&dim(&self.lines.push(text)))
+            }
+            Event::Text(text) => {
+                self.fold(false)?;
+                self.in_answer = true;
+                say(text)
+            }
+            // Parts of an answer end where a query waits for its results.
+            Event::SearchQuery(_) => self.fold(true),
+            _ => self.fold(false),
+        }
+    }
+
+    fn searched(&mut self, search: &Search) -> anyhow::Result<()> {
+        self.end_line()?;
+        say(&format!(
+            "{}\n",
+            bold(&format!("search: {}", one_line(&search.query)))
+        ))?;
+        if search.pages.is_empty() {
+            return say("  nothing found\n");
+        }
+        for (number, title) in &search.pages {
+            say(&format!("  [{number}] {}\n", one_line(title)))?;
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, completion: &Completion, _run: bool) -> anyhow::Result<()> {
+        self.fold(false)?;
+        self.end_line()?;
         let Some(parsed) = &completion.parsed else {
             return Ok(());
         };
         for call in &parsed.tool_calls {
-            say(&(bold(&shown_call(call)) + "\n"))?;
+            say(&(bold(&one_line(&shown_call(call))) + "\n"))?;
         }
         for unfinished in &parsed.unfinished {
             eprintln!("[{}]", shown_unfinished(unfinished));
         }
         Ok(())
+    }
+
+    fn ran(&mut self, ran: &Ran) -> anyhow::Result<()> {
+        let name = one_line(&ran.call.name);
+        say(&format!("  {name}: {}\n", one_line(&ran.output)))
     }
 }
 
