@@ -202,4 +202,20 @@ pub enum TrainError {
     /// A recipe that can't be read.
     #[error("the recipe is wrong: {0}")]
     Recipe(String),
+
+    /// A fine-tuning that contradicts itself, or its model.
+    #[error("cannot fine-tune: {problem}")]
+    Finetune {
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+
+    /// A folder that an adapter can't be written to.
+    #[error("cannot write an adapter to {}: {problem}", path.display())]
+    Output {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
 }

@@ -40,7 +40,7 @@ fn deviation(spec: &TensorSpec, args: &ModelArgs) -> f64 {
 }
 
 /// The name under which a tensor is drawn: the MTP module's copies are the main model's.
-fn drawn_name<'a>(spec: &'a TensorSpec) -> &'a str {
+fn drawn_name(spec: &TensorSpec) -> &str {
     match spec.component {
         Component::MtpEmbedding => "model.embed_tokens.weight",
         Component::MtpLmHead => "lm_head.weight",

@@ -8,6 +8,7 @@ mod error;
 mod export;
 mod init;
 mod lines;
+pub mod lora;
 mod parameters;
 mod recipe;
 pub mod report;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_optim::{AdamW, AdamWState, AdaptiveMomentumState, Optimizer};
-use dsv3_kernels::Weight;
+use dsv3_kernels::{LowRank, Weight};
 use dsv3_model::{MtpModule, ParameterMut, Transformer};
 use rayon::prelude::*;
 
@@ -158,10 +158,20 @@ fn flat(values: Vec<f32>, device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values, [len]), (device, DType::F32))
 }
 
+/// Two parameters that are the factors of a weight that is not one itself.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    a: usize,
+    b: usize,
+    scale: f32,
+}
+
 /// All parameters of a run, in the order of the checkpoint.
 pub struct ParameterSet {
     list: Vec<Parameter>,
     index: HashMap<String, usize>,
+    /// By the weight's name.
+    factors: HashMap<String, Factors>,
     /// Where the graph runs: an autodiff device.
     device: Device,
 }
@@ -173,8 +183,33 @@ impl ParameterSet {
         ParameterSet {
             index: names.map(|(i, p)| (p.name.clone(), i)).collect(),
             list: parameters,
+            factors: HashMap::new(),
             device: device.clone().autodiff(),
         }
+    }
+
+    /// Two more parameters: the factors A and B of the weight `name`, whose product counts `scale`
+    /// times. The weight itself stays frozen in whatever format the model holds it.
+    pub fn add_factors(&mut self, name: &str, [a, b]: [Parameter; 2], scale: f32) {
+        let first = self.list.len();
+        for (i, parameter) in [a, b].into_iter().enumerate() {
+            self.index.insert(parameter.name.clone(), first + i);
+            self.list.push(parameter);
+        }
+        let factors = Factors {
+            a: first,
+            b: first + 1,
+            scale,
+        };
+        self.factors.insert(name.to_owned(), factors);
+    }
+
+    /// The weights that have factors: name, A and B.
+    pub fn factors(&self) -> impl Iterator<Item = (&str, &Parameter, &Parameter)> {
+        self.factors.iter().filter_map(|(name, factors)| {
+            let (a, b) = (self.list.get(factors.a)?, self.list.get(factors.b)?);
+            Some((name.as_str(), a, b))
+        })
     }
 
     /// All of them.
@@ -241,6 +276,15 @@ impl ParameterSet {
             }
         };
         model.visit_parameters(&mut put);
+        let leaf = |i: usize| match list.get(i)?.leaf.clone()? {
+            Leaf::Matrix(leaf) => Some(leaf),
+            Leaf::Vector(_) => None,
+        };
+        model.adapt(&mut |name| {
+            let Factors { a, b, scale } = *self.factors.get(name)?;
+            let (a, b) = (leaf(a)?, leaf(b)?);
+            Some(LowRank { a, b, scale })
+        })?;
         if let Some(mtp) = mtp {
             mtp.visit_parameters(model, &mut put);
             mtp.share(model);

@@ -53,6 +53,10 @@ pub struct RunOptions {
     pub save_every: u64,
     /// Steps between evaluations on the held-out sequences.
     pub eval_every: u64,
+    /// Whether they are evaluated before the first step as well: a line of the log for step 0,
+    /// without a loss of training.
+    #[serde(default)]
+    pub eval_first: bool,
 }
 
 /// How a run ended.
@@ -66,27 +70,47 @@ pub enum RunEnd {
 
 /// Where a run keeps its things.
 #[derive(Clone, Debug)]
-pub struct RunDir(PathBuf);
+pub struct RunDir {
+    dir: PathBuf,
+    state: PathBuf,
+}
 
 impl RunDir {
-    /// The folder `dir`; made when the first state is written.
+    /// The folder `dir`; made when the run begins.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        RunDir(dir.into())
+        let dir = dir.into();
+        RunDir {
+            state: dir.clone(),
+            dir,
+        }
+    }
+
+    /// Log and curves in `dir`, the state in another folder.
+    pub fn with_state(dir: impl Into<PathBuf>, state: impl Into<PathBuf>) -> Self {
+        RunDir {
+            dir: dir.into(),
+            state: state.into(),
+        }
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.dir
+    }
+
+    /// The folder of the state.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// One JSON line a step.
     pub fn log(&self) -> PathBuf {
-        self.0.join("log.jsonl")
+        self.dir.join("log.jsonl")
     }
 
     /// The curves.
     pub fn curves(&self) -> PathBuf {
-        self.0.join("curves.svg")
+        self.dir.join("curves.svg")
     }
 }
 
@@ -128,14 +152,14 @@ pub fn run<S: Source>(
         recipe: recipe.to_owned(),
     };
     let (mut log, mut reports);
-    if has_state(dir.path()) {
+    if has_state(dir.state()) {
         trainer.restore(|parameters| {
-            progress = load_state(dir.path(), parameters)?;
+            progress = load_state(dir.state(), parameters)?;
             Ok(())
         })?;
         if progress.recipe != recipe {
             return Err(TrainError::State {
-                path: dir.path().to_owned(),
+                path: dir.state().to_owned(),
                 problem: "it holds a run with another recipe, model or data. Name another folder, or remove it to begin again".into(),
             });
         }
@@ -147,7 +171,23 @@ pub fn run<S: Source>(
             path: dir.path().to_owned(),
             source,
         })?;
+        if dir.log().exists() {
+            return Err(TrainError::LogExists { path: dir.log() });
+        }
+        // Before the log: a run that is killed in its first steps can then be gone on with.
+        save_state(dir.state(), trainer.parameters(), &progress)?;
         (log, reports) = (JsonLog::create(dir.log())?, Vec::new());
+    }
+    if options.eval_first && reports.is_empty() && progress.step == 0 && !held_out.is_empty() {
+        let report = StepReport {
+            total_steps: options.schedule.total_steps,
+            loss: f64::NAN,
+            eval_loss: Some(trainer.evaluate(&held_out)?),
+            ..StepReport::default()
+        };
+        log.write(&report)?;
+        observer.step(&report);
+        reports.push(report);
     }
 
     let (first_weight, speed) = (trainer.options().mtp_weight, trainer.options().bias_speed);
@@ -197,7 +237,7 @@ pub fn run<S: Source>(
         let due = options.save_every > 0 && progress.step.is_multiple_of(options.save_every);
         if due || last || stopped {
             progress.data = packer.position();
-            save_state(dir.path(), trainer.parameters(), &progress)?;
+            save_state(dir.state(), trainer.parameters(), &progress)?;
             crate::export::write_file(&dir.curves(), curves_svg(&reports).as_bytes())?;
         }
         if stopped && !last {

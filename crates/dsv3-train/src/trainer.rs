@@ -41,6 +41,22 @@ pub struct TrainOptions {
     pub round_weights: bool,
 }
 
+impl TrainOptions {
+    /// For low-rank factors: nothing but the next token, no decay towards zero, since the factors
+    /// begin there, and AdamW's usual β₂.
+    pub fn lora() -> Self {
+        TrainOptions {
+            beta_2: 0.999,
+            weight_decay: 0.0,
+            mtp_weight: 0.0,
+            balance_weight: 0.0,
+            bias_speed: 0.0,
+            round_weights: false,
+            ..TrainOptions::default()
+        }
+    }
+}
+
 impl Default for TrainOptions {
     /// The report's (§4.2), but for rounding, which its framework does elsewhere.
     fn default() -> Self {
@@ -125,6 +141,16 @@ impl Trainer {
             .then(|| MtpModule::load(checkpoint, &model))
             .transpose()?;
         let parameters = read_parameters(checkpoint, has_mtp, device)?;
+        Self::assemble(model, mtp, parameters, options)
+    }
+
+    /// A trainer of `parameters` in `model`, whatever part of it they are.
+    pub(crate) fn assemble(
+        model: Transformer,
+        mtp: Option<MtpModule>,
+        parameters: ParameterSet,
+        options: TrainOptions,
+    ) -> Result<Self, TrainError> {
         let adamw = |decay: f32| {
             AdamWConfig::new()
                 .with_beta_1(options.beta_1)
@@ -220,6 +246,7 @@ impl Trainer {
     ///
     /// # Errors
     /// What the model refuses.
+    #[allow(clippy::type_complexity)] // the objective; names and values
     pub fn gradients(
         &mut self,
         batches: &[PackedBatch],

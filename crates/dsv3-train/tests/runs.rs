@@ -1,4 +1,5 @@
 //! Runs as a whole: stopped and gone on with, written and read again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -75,6 +76,7 @@ fn run_options(save_every: u64) -> RunOptions {
         },
         save_every,
         eval_every: 5,
+        eval_first: false,
     }
 }
 

@@ -113,7 +113,6 @@ fn corpus(recipe: &Recipe, out: Option<&Path>, count: u64, held: bool) -> Result
             write(&corpus.example(index)?)?;
         }
     }
-    drop(write);
     Ok(to.flush()?)
 }
 

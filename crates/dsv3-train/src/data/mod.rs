@@ -12,7 +12,7 @@ mod tests;
 
 pub use conversation::ConversationOptions;
 pub use dataset::{BadLine, Dataset};
-pub(crate) use hash::hash_text;
+pub(crate) use hash::{ContentHash, hash_text};
 pub use jsonl::{MAX_LINE_BYTES, OnBadLine, read_jsonl};
 pub use packing::{PackedBatch, PackedForward, Packer, PackingOptions, PackingPosition, Targets};
 pub use sequence::TrainSequence;
