@@ -238,4 +238,29 @@ mod tests {
         file.set_len(MAX_BYTES + 1).unwrap();
         assert!(refused(&large).contains("64 MiB at most"));
     }
+
+    /// Breaks with: the page that tells the answer not among those that the small model reads.
+    #[test]
+    fn the_small_models_queries_find_their_pages() {
+        let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/search");
+        let library = Library::open(Path::new(pages)).unwrap();
+        for (query, title) in [
+            ("2030 Northfield Cup winner", "Northfield Cup 2030"),
+            ("Northmouth Cup money", "Prizes of the Northmouth Cup"),
+            ("coffee price Marlow", "Prices in Marlow: coffee"),
+            ("mayor Brookbury name", "The mayor of Brookbury"),
+            ("castle Marlow opening time", "Marlow Castle"),
+            ("zoo Brookbury opening time", "Brookbury Zoo"),
+            ("Marlow Woodwell score", "Yesterday's matches: Marlow"),
+            ("castle Northfield ticket", "Northfield Castle: tickets"),
+            ("bus 53 Lakeport", "Buses in Lakeport"),
+            ("Marlow people 2028", "Marlow in numbers"),
+            ("new car Ashfield Works date", "New cars"),
+            ("head of Marlow Works 2039", "Marlow Works"),
+            ("Blue Stars 5 October concert", "Concerts in October"),
+        ] {
+            let found = library.find(query, 3);
+            assert!(found.iter().any(|p| p.title == title), "{query}: {found:?}");
+        }
+    }
 }
