@@ -160,7 +160,7 @@ fn search(pairs: &[Pair<'_>], measures: &mut Measures) {
 fn lengths(pairs: &[Pair<'_>], measures: &mut Measures) {
     for (task, outcome) in pairs {
         if let Some(length) = task.task.buried_length {
-            measures.count(format!("{length} tokens"), outcome.right());
+            measures.count(format!("within {length} tokens"), outcome.right());
         }
     }
 }

@@ -60,8 +60,9 @@ struct Episode {
 }
 
 /// Give every task to the model, `in_flight` at a time, and let it write greedily. The outcomes
-/// come in the tasks' order and do not depend on `in_flight`. `on_progress` hears of every step;
-/// `Break` stops.
+/// come in the tasks' order. They do not depend on `in_flight`, except that a prefix found in the
+/// cache may be attended to in the other of latent attention's two forms, whose rounding can turn
+/// a near-tie. `on_progress` hears of every step; `Break` stops.
 ///
 /// # Errors
 /// [`EvalError::NoTokenizer`], [`EvalError::Engine`] for ids that the model has no embedding of,

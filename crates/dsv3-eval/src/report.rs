@@ -183,10 +183,14 @@ pub(crate) fn counts(task: &PreparedTask) -> bool {
     task.task.buried_length.is_none()
 }
 
-/// The kinds and modes, in the tasks' order.
+/// The kinds and modes, in the order in which the tasks name them.
 fn groups(pairs: &[Pair<'_>]) -> Vec<(Kind, Mode)> {
-    let mut groups: Vec<_> = pairs.iter().map(|(task, _)| group(task)).collect();
-    groups.dedup();
+    let mut groups = Vec::new();
+    for (task, _) in pairs {
+        if !groups.contains(&group(task)) {
+            groups.push(group(task));
+        }
+    }
     groups
 }
 

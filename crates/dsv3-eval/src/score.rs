@@ -193,11 +193,14 @@ fn content(check: &Check, parsed: &Parsed) -> Option<String> {
 fn tool_calls(wanted: &[(String, Value)], parsed: &Parsed) -> Option<String> {
     let got = &parsed.tool_calls;
     if got.len() != wanted.len() {
-        let called = match got.is_empty() {
+        let or_nothing = |names: String| match names.is_empty() {
             true => "nothing".to_owned(),
-            false => names(parsed),
+            false => names,
         };
-        return Some(format!("it called {called}, not {} tools", wanted.len()));
+        let expected = wanted.iter().map(|(name, _)| name.as_str());
+        let expected = or_nothing(expected.collect::<Vec<_>>().join(", "));
+        let called = or_nothing(names(parsed));
+        return Some(format!("it called {called}, not {expected}"));
     }
     got.iter().zip(wanted).find_map(|(got, (name, arguments))| {
         if got.name != *name {

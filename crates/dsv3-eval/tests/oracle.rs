@@ -46,7 +46,7 @@ fn every_kind_is_all_right_with_an_oracle() {
         "asked when and only when needed",
         "no call where none fits",
         "turn 2 of several",
-        "2048 tokens",
+        "within 2048 tokens",
     ] {
         assert!(measures.contains(&measure), "{measure} in {measures:?}");
     }
