@@ -130,6 +130,10 @@ impl Mla {
         })
     }
 
+    pub(crate) fn set_softmax_scale(&mut self, scale: f64) {
+        self.spec.softmax_scale = scale as f32;
+    }
+
     pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
         match &mut self.query {
             Query::LowRank { a, norm: q_norm, b } => {

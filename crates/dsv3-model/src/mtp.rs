@@ -13,6 +13,7 @@ use crate::linear::Linear;
 use crate::loader::Loader;
 use crate::norm::RMSNorm;
 use crate::parameters::{ParameterVisitor, linear, norm};
+use crate::rope::YarnRope;
 use crate::trace::Trace;
 use crate::transformer::{Transformer, select_rows};
 
@@ -92,8 +93,11 @@ impl MtpModule {
         );
     }
 
-    /// Take embedding and head from `model` (DeepSeek-V3 report §2.2: they are shared).
+    /// Take embedding, head and positions from `model` (DeepSeek-V3 report §2.2: the first two are
+    /// shared).
     pub fn share(&mut self, model: &Transformer) {
+        let scale = YarnRope::new(model.args()).softmax_scale();
+        self.block.attention.set_softmax_scale(scale);
         self.embed = model.embed().clone();
         self.head = model.head().clone();
     }

@@ -1,7 +1,7 @@
 //! The whole model.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use dsv3_weights::{Checkpoint, ModelArgs};
+use dsv3_weights::{Checkpoint, ModelArgs, RopeScaling};
 
 use crate::batch::ForwardBatch;
 use crate::block::Block;
@@ -117,6 +117,16 @@ impl Transformer {
         norm(visitor, "model.norm", &mut self.norm);
         if !self.args.tie_word_embeddings {
             linear(visitor, HEAD, &mut self.head);
+        }
+    }
+
+    /// Compute positions with `scaling` from now on: a model is trained on a short context first
+    /// and stretched with YaRN afterwards (DeepSeek-V3 report §4.3).
+    pub fn set_rope_scaling(&mut self, scaling: Option<RopeScaling>) {
+        self.args.rope_scaling = scaling;
+        self.rope = YarnRope::new(&self.args);
+        for block in &mut self.blocks {
+            block.attention.set_softmax_scale(self.rope.softmax_scale());
         }
     }
 

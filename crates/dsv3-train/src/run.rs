@@ -17,6 +17,9 @@ use crate::trainer::Trainer;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phases {
+    /// From here on positions are stretched by `rope_scaling`; before, they are plain (§4.3).
+    #[serde(default)]
+    pub stretched_from: f64,
     /// From here on the MTP module is trained; before, it costs nothing.
     pub mtp_from: f64,
     /// From here on its loss weighs `late_mtp_weight` and the correction biases rest (report §4.2).
@@ -26,9 +29,10 @@ pub struct Phases {
 }
 
 impl Default for Phases {
-    /// The report's: MTP from the start, weight 0.1 and resting biases for the last third.
+    /// MTP and stretched positions from the start; weight 0.1 and resting biases for the last third.
     fn default() -> Self {
         Phases {
+            stretched_from: 0.0,
             mtp_from: 0.0,
             late_from: 0.67,
             late_mtp_weight: 0.1,
@@ -197,6 +201,7 @@ pub fn run<S: Source>(
     while progress.step < total {
         let step_began = Instant::now();
         let part = progress.step as f64 / total as f64;
+        trainer.set_stretched(part >= options.phases.stretched_from);
         match part {
             _ if part < options.phases.mtp_from => trainer.set_weights(0.0, speed),
             _ if part < options.phases.late_from => trainer.set_weights(first_weight, speed),

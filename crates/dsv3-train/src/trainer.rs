@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use burn_optim::{AdamW, AdamWConfig};
 use dsv3_kernels::cross_entropy;
 use dsv3_model::{Checkpoint, ForwardBatch, LoadOptions, ModelArgs, MtpModule, Transformer};
-use dsv3_weights::Layout;
+use dsv3_weights::{Layout, RopeScaling};
 use serde::{Deserialize, Serialize};
 
 use crate::balance::{RouterTrace, follow_load, shares};
@@ -99,6 +99,8 @@ pub struct Trainer {
     options: TrainOptions,
     decayed: AdamW,
     plain: AdamW,
+    /// `rope_scaling` of the configuration.
+    scaling: Option<RopeScaling>,
 }
 
 /// The losses of one pass, each the part of a mean that its rows make.
@@ -160,6 +162,7 @@ impl Trainer {
                 .build()
         };
         let mut trainer = Trainer {
+            scaling: model.args().rope_scaling,
             model,
             mtp,
             parameters,
@@ -204,6 +207,18 @@ impl Trainer {
             self.options.mtp_weight = mtp_weight;
         }
         self.options.bias_speed = bias_speed;
+    }
+
+    /// Whether positions are stretched as the configuration says, or plain: a model is trained on
+    /// the short context first (report §4.3).
+    pub fn set_stretched(&mut self, stretched: bool) {
+        let scaling = self.scaling.filter(|_| stretched);
+        if scaling.is_some() != self.model.args().rope_scaling.is_some() {
+            self.model.set_rope_scaling(scaling);
+            if let Some(mtp) = &mut self.mtp {
+                mtp.share(&self.model);
+            }
+        }
     }
 
     fn attach(&mut self) -> Result<(), TrainError> {

@@ -70,6 +70,7 @@ fn run_options(save_every: u64) -> RunOptions {
             decay: Decay::Linear,
         },
         phases: Phases {
+            stretched_from: 0.5,
             mtp_from: 0.25,
             late_from: 0.6,
             late_mtp_weight: 0.1,
