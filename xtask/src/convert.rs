@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use dsv3_weights::{
-    Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Progress, convert, human_bytes,
-    parse_size,
+    Adapter, Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Progress, convert,
+    human_bytes, merge, parse_size,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Convert a checkpoint between fp8 blocks and bf16.
+/// Convert a checkpoint between fp8 blocks, bf16 and f32, and merge an adapter into it.
 ///
 /// Streams one tensor at a time, so that memory stays small whatever the model's size. Works in
 /// OUT.partial and renames it to OUT when all is done. Ctrl-C stops after the block in hand; the
@@ -31,6 +31,9 @@ pub(crate) struct Convert {
     /// Number format of the projections and experts
     #[arg(long)]
     format: Format,
+    /// An adapter (PEFT's files) to add to the weights on the way
+    #[arg(long, value_name = "ADAPTER")]
+    merge: Option<PathBuf>,
     /// For fp8: scales that are powers of two (DeepSeek-V3.1) or any f32 (DeepSeek-V3)
     #[arg(long, default_value = "ue8m0")]
     scales: Scales,
@@ -43,6 +46,7 @@ pub(crate) struct Convert {
 enum Format {
     Bf16,
     Fp8,
+    F32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,19 +58,27 @@ enum Scales {
 impl Convert {
     pub(crate) fn run(self) -> Result<()> {
         let checkpoint = Checkpoint::open(&self.model)?;
+        let adapter = self.merge.as_ref();
+        let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
+        let adapter = adapter.transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed))
             .context("cannot listen for Ctrl-C")?;
 
         let bar = bar();
-        let outcome = convert(&checkpoint, &self.out, &self.options(), &mut |progress| {
+        let mut progress = |progress: Progress<'_>| {
             show(&bar, &progress);
             match stop.load(Ordering::Relaxed) {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
-        });
+        };
+        let (out, options) = (&self.out, self.options());
+        let outcome = match &adapter {
+            Some(adapter) => merge(&checkpoint, adapter, out, &options, &mut progress),
+            None => convert(&checkpoint, out, &options, &mut progress),
+        };
         bar.finish_and_clear();
         report(&outcome?);
         Ok(())
@@ -75,6 +87,7 @@ impl Convert {
     fn options(&self) -> ConvertOptions {
         let format = match self.format {
             Format::Bf16 => ConvertFormat::Bf16,
+            Format::F32 => ConvertFormat::F32,
             Format::Fp8 => ConvertFormat::Fp8 {
                 ue8m0: self.scales == Scales::Ue8m0,
             },
@@ -129,6 +142,9 @@ fn report(report: &ConvertReport) {
         "  {} dequantised, {} quantised, {} cast, {} copied",
         report.dequantized, report.quantized, report.cast, report.copied,
     );
+    if report.merged > 0 {
+        println!("  the adapter was merged into {} weights", report.merged);
+    }
     if !report.side_files.is_empty() {
         println!("  beside them: {}", report.side_files.join(", "));
     }

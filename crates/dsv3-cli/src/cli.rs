@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// The checkpoint's folder: config.json, tokenizer.json, safetensors [default of chat,
-    /// generate, score and eval: fixtures/dsv3-tiny of dsv3's repository]
+    /// generate, score, eval and finetune: fixtures/dsv3-tiny of dsv3's repository]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
     /// Where to compute: cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Parse(ParseArgs),
     /// How well a model does
     Eval(EvalArgs),
+    /// Train an adapter on conversations of your own
+    Finetune(FinetuneArgs),
     /// What a checkpoint holds, by component
     Inspect(InspectArgs),
     /// What a model needs, from its config.json alone, and whether it fits
@@ -97,6 +99,9 @@ pub(crate) struct LoadArgs {
     /// chat 8192]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) context: Option<u32>,
+    /// An adapter to apply: a folder that dsv3 finetune or PEFT wrote
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -317,6 +322,79 @@ fn parse_mode(name: &str) -> Result<Mode, String> {
     known.ok_or_else(|| format!("there is {}", modes.map(Mode::name).join(", ")))
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dsv3 finetune --model DeepSeek-V3.1 --data train.jsonl --out my-adapter\n\
+    A line of the data is a conversation: {\"messages\": [...], \"tools\": [...]}; what the assistant\n\
+    says is learned. Low-rank factors (LoRA) are trained beside the weights, which stay as they\n\
+    are. Ctrl-C saves; the same command goes on. Then: dsv3 chat --adapter my-adapter"
+)]
+pub(crate) struct FinetuneArgs {
+    /// Conversations, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// The folder to write: PEFT's adapter files, log.jsonl, curves.svg
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Rank of the factors
+    #[arg(long, value_name = "R", default_value = "16")]
+    pub(crate) rank: usize,
+    /// Their product counts alpha / rank times [default: twice the rank]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) alpha: Option<f64>,
+    /// Train factors of the routed experts as well: most of the model, and much slower
+    #[arg(long)]
+    pub(crate) experts: bool,
+    /// Times through the data
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "3",
+        allow_negative_numbers = true
+    )]
+    pub(crate) epochs: f64,
+    /// Steps, instead of --epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub(crate) steps: Option<u64>,
+    /// The highest learning rate
+    #[arg(
+        long,
+        value_name = "X",
+        default_value = "2e-4",
+        allow_negative_numbers = true
+    )]
+    pub(crate) lr: f64,
+    /// Tokens of one pass at most
+    #[arg(long, value_name = "N", default_value = "2048")]
+    pub(crate) batch_tokens: usize,
+    /// Passes whose gradients are added up to one step
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) accumulate: usize,
+    /// The longest conversation, in tokens [default: what a pass holds and the model has]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<usize>,
+    /// Share of the conversations that is held out to measure on
+    #[arg(
+        long,
+        value_name = "X",
+        default_value = "0.05",
+        allow_negative_numbers = true
+    )]
+    pub(crate) eval_fraction: f64,
+    /// The same seed trains the same adapter
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+    /// What to do with a line that can't be trained on; a skipped one is reported
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub(crate) on_bad_line: BadLine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BadLine {
+    Refuse,
+    Skip,
+}
+
 /// Where the tokenizer is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TokenizerArgs {
@@ -435,7 +513,8 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: dsv3 convert --model DeepSeek-V3.1 --out V3.1-bf16 --format bf16\n\
-    Interrupted, it goes on where it was when called again."
+    Interrupted, it goes on where it was when called again. With --merge the result needs no\n\
+    --adapter; f32 keeps it exact, bf16 and fp8 round it once."
 )]
 pub(crate) struct ConvertArgs {
     /// The folder to write; must not exist
@@ -444,6 +523,9 @@ pub(crate) struct ConvertArgs {
     /// Format of the weights
     #[arg(long, value_enum)]
     pub(crate) format: TargetFormat,
+    /// An adapter to add to the weights on the way
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) merge: Option<PathBuf>,
     /// For fp8: scales that are powers of two (DeepSeek-V3.1) or any f32 (DeepSeek-V3)
     #[arg(long, value_enum, default_value = "ue8m0")]
     pub(crate) scales: Scales,
@@ -456,6 +538,7 @@ pub(crate) struct ConvertArgs {
 pub(crate) enum TargetFormat {
     Bf16,
     Fp8,
+    F32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -31,6 +31,11 @@ pub(crate) fn listen() -> Listening {
 }
 
 impl Listening {
+    /// For those who look at a flag instead of asking.
+    pub(crate) fn flag(&self) -> &'static AtomicBool {
+        &PRESSED
+    }
+
     /// Whether it was pressed.
     pub(crate) fn pressed(&self) -> bool {
         PRESSED.load(Ordering::SeqCst)

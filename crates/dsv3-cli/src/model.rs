@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use dsv3_engine::{Engine, EngineConfig};
 use dsv3_model::{Checkpoint, ModelArgs, ModelError, MtpModule, Precision, Transformer};
 use dsv3_tokenizer::Tokenizer;
+use dsv3_weights::Adapter;
 
 use crate::cli::{Dtype, Global, LoadArgs, TokenizerArgs};
 use crate::error::usage;
@@ -96,6 +97,11 @@ impl Opened {
         self.tokenizer.as_deref()
     }
 
+    /// The files.
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// Rows of the head: logits of a position.
     pub(crate) fn vocab_size(&self) -> usize {
         self.checkpoint.args().vocab_size
@@ -154,6 +160,10 @@ impl Opened {
                 self.dir.display()
             )));
         }
+        // Before the weights: an adapter that doesn't fit shows at once.
+        let adapter = args.adapter.as_ref();
+        let adapter = adapter.map(|dir| Adapter::open(dir, self.args()));
+        let adapter = adapter.transpose()?;
         let mut options = device::open(global.device)?;
         options.precision = args.dtype.precision();
         options.quantize_activations = args.w8a8;
@@ -164,13 +174,19 @@ impl Opened {
             bar.set_position(done as u64);
         });
         bar.finish_and_clear();
-        model.map_err(|error| match error {
+        let mut model = model.map_err(|error| match error {
             ModelError::UnsupportedDtype { dtype, .. } => usage(format!(
                 "the device {} can't compute in {dtype}: leave --dtype {dtype} out",
                 global.device
             )),
             other => other.into(),
-        })
+        })?;
+        if let Some(adapter) = &adapter {
+            model.attach_adapter(adapter)?;
+            let weights = adapter.factors().len();
+            tracing::info!(weights, adapter = %adapter.dir().display(), "adapter attached");
+        }
+        Ok(model)
     }
 
     /// Load the MTP module, where the checkpoint has one.

@@ -3,20 +3,24 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use dsv3_weights::convert::{ConvertFormat, ConvertOptions, convert};
-use dsv3_weights::{Checkpoint, WeightsError, human_bytes};
+use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, convert, merge};
+use dsv3_weights::{Adapter, Checkpoint, WeightsError, human_bytes};
 
 use crate::cli::{ConvertArgs, Global, Scales, TargetFormat};
 use crate::error::INTERRUPTED;
 use crate::output::{progress_bar, say, say_json};
 use crate::{interrupt, model};
 
-/// Stream the checkpoint into another format.
+/// Stream the checkpoint into another format, with an adapter merged in if one is named.
 pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode> {
     let checkpoint = Checkpoint::open(model::folder(global)?)?;
+    let adapter = args.merge.as_ref();
+    let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
+    let adapter = adapter.transpose()?;
     let options = ConvertOptions {
         format: match args.format {
             TargetFormat::Bf16 => ConvertFormat::Bf16,
+            TargetFormat::F32 => ConvertFormat::F32,
             TargetFormat::Fp8 => ConvertFormat::Fp8 {
                 ue8m0: args.scales == Scales::Ue8m0,
             },
@@ -29,7 +33,7 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
         0,
         "converting {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
     );
-    let result = convert(&checkpoint, &args.out, &options, &mut |progress| {
+    let mut show = |progress: Progress<'_>| {
         if bar.length() != Some(progress.bytes_total) {
             bar.set_length(progress.bytes_total);
             // What an earlier run did must not count towards this run's speed.
@@ -41,7 +45,11 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
-    });
+    };
+    let result = match &adapter {
+        Some(adapter) => merge(&checkpoint, adapter, &args.out, &options, &mut show),
+        None => convert(&checkpoint, &args.out, &options, &mut show),
+    };
     bar.finish_and_clear();
     let report = match result {
         Err(WeightsError::Interrupted { .. }) => {
@@ -55,14 +63,20 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     }
     match global.json {
         true => say_json(&report)?,
-        false => say(&format!(
-            "{}: {} tensors in {} files, {} (was {})\n",
-            report.out_dir.display(),
-            report.tensors,
-            report.shards,
-            human_bytes(report.bytes),
-            human_bytes(report.source_bytes),
-        ))?,
+        false => {
+            let merged = match report.merged {
+                0 => String::new(),
+                n => format!(", the adapter merged into {n} weights"),
+            };
+            say(&format!(
+                "{}: {} tensors in {} files, {} (was {}){merged}\n",
+                report.out_dir.display(),
+                report.tensors,
+                report.shards,
+                human_bytes(report.bytes),
+                human_bytes(report.source_bytes),
+            ))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -39,7 +39,10 @@ fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
     let options = set_options(args);
     let prepared = prepare(&options, args, &opened)?;
     let settings = Settings {
-        model: opened.dir.display().to_string(),
+        model: match &args.load.adapter {
+            Some(adapter) => format!("{} + {}", opened.dir.display(), adapter.display()),
+            None => opened.dir.display().to_string(),
+        },
         device: global.device.to_string(),
         dtype: args.load.dtype.precision().name().to_owned(),
         w8a8: args.load.w8a8,

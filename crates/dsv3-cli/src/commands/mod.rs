@@ -4,6 +4,7 @@ mod chat;
 mod convert;
 mod doctor;
 mod eval;
+mod finetune;
 mod generate;
 mod inspect;
 mod plan;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chat(args) => return chat::run(&global, args),
         Command::Score(args) => return score::run(&global, args),
         Command::Eval(args) => return eval::run(&global, args),
+        Command::Finetune(args) => return finetune::run(&global, args),
         Command::Convert(args) => return convert::run(&global, args),
         Command::Tokenize(args) => text::tokenize(&global, args)?,
         Command::Detokenize(args) => text::detokenize(&global, args)?,
