@@ -35,19 +35,19 @@ impl DemoTools {
         };
         vec![
             tool(
-                "compute_expression",
+                "compute_sum",
                 "Gives the result of an expression.",
                 json!({"expression": {"type": "string"}}),
                 &["expression"],
             ),
             tool(
-                "get_time",
+                "get_local_time",
                 "Tells what time it is in a town.",
                 json!({"town": {"type": "string"}}),
                 &["town"],
             ),
             tool(
-                "create_random_number",
+                "create_number",
                 "Picks a random number.",
                 json!({"low": {"type": "integer"}, "high": {"type": "integer"}}),
                 &["low", "high"],
@@ -79,12 +79,12 @@ impl DemoTools {
             None => Err(format!("{name} is missing")),
         };
         match call.name.as_str() {
-            "compute_expression" => {
+            "compute_sum" => {
                 let value = calculator::evaluate(text("expression")?)?;
                 Ok(("result", value))
             }
-            "get_time" => Ok(("time", clock::time_in(text("town")?)?.into())),
-            "create_random_number" => {
+            "get_local_time" => Ok(("time", clock::time_in(text("town")?)?.into())),
+            "create_number" => {
                 let (low, high) = (integer("low")?, integer("high")?);
                 let number = self.number(low, high).ok_or("low is above high")?;
                 Ok(("number", number.into()))
@@ -124,11 +124,11 @@ mod tests {
     /// Breaks with: a tool that does something else than it says.
     #[test]
     fn each_tool_gives_its_result() {
-        let sum = run("compute_expression", r#"{"expression": "47 * 83"}"#);
+        let sum = run("compute_sum", r#"{"expression": "47 * 83"}"#);
         assert_eq!(sum, json!({"result": 3901}));
-        let time = run("get_time", r#"{"town": "Lima"}"#);
+        let time = run("get_local_time", r#"{"town": "Lima"}"#);
         assert!(time["time"].as_str().unwrap().contains(':'), "{time}");
-        let number = run("create_random_number", r#"{"low": 3, "high": 5}"#);
+        let number = run("create_number", r#"{"low": 3, "high": 5}"#);
         assert!((3..=5).contains(&number["number"].as_i64().unwrap()));
     }
 
@@ -136,19 +136,15 @@ mod tests {
     #[test]
     fn what_can_not_be_run_is_said() {
         let cases = [
-            ("compute_expression", "{", "not JSON"),
-            ("compute_expression", "[]", "expression is missing"),
-            ("compute_expression", r#"{"expression": 3}"#, "not a text"),
-            ("compute_expression", r#"{"expression": "1/0"}"#, "zero"),
-            ("get_time", r#"{"town": "Atlantis"}"#, "not found"),
-            ("get_time", r#"{"city": "Oslo"}"#, "town is missing"),
-            ("create_random_number", r#"{"low": 1}"#, "high is missing"),
-            (
-                "create_random_number",
-                r#"{"low": 1, "high": 2.5}"#,
-                "whole",
-            ),
-            ("create_random_number", r#"{"low": 2, "high": 1}"#, "above"),
+            ("compute_sum", "{", "not JSON"),
+            ("compute_sum", "[]", "expression is missing"),
+            ("compute_sum", r#"{"expression": 3}"#, "not a text"),
+            ("compute_sum", r#"{"expression": "1/0"}"#, "zero"),
+            ("get_local_time", r#"{"town": "Atlantis"}"#, "not found"),
+            ("get_local_time", r#"{"city": "Oslo"}"#, "town is missing"),
+            ("create_number", r#"{"low": 1}"#, "high is missing"),
+            ("create_number", r#"{"low": 1, "high": 2.5}"#, "whole"),
+            ("create_number", r#"{"low": 2, "high": 1}"#, "above"),
             ("format_disk", "{}", "no such tool"),
         ];
         for (name, arguments, part) in cases {

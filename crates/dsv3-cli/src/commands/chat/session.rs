@@ -356,14 +356,14 @@ mod tests {
             panic!("no answer");
         };
         assert!(
-            said.contains("create_random_number") && said.contains("at once"),
+            said.contains("create_number") && said.contains("at once"),
             "{said}"
         );
         assert!(offered(&s) && s.runs_tools() && !s.thinking);
         s.line("/think").unwrap();
         assert!(!offered(&s) && s.tools_wait());
         let mut parsed = Parsed::default();
-        parsed.tool_calls = vec![ToolCall::new("create_random_number", "{}")];
+        parsed.tool_calls = vec![ToolCall::new("create_number", "{}")];
         s.keep(parsed);
         s.tool_result("{}");
         assert!(offered(&s));

@@ -184,7 +184,7 @@ fn loops_end() {
 
     let mut session = asked(false);
     session.use_demo_tools();
-    let sum = calls(&[call("compute_expression", "{\"expression\": \"1+1\"}")]);
+    let sum = calls(&[call("compute_sum", "{\"expression\": \"1+1\"}")]);
     let texts = vec![sum.as_str(); 20];
     let (report, _) = run(&mut session, &texts).unwrap();
     assert!(matches!(report.end, End::Loop(_)));
@@ -198,7 +198,7 @@ fn tools_are_run_until_the_model_answers() {
     let mut session = asked(false);
     session.use_demo_tools();
     let both = calls(&[
-        call("compute_expression", "{\"expression\": \"47 * 83\"}"),
+        call("compute_sum", "{\"expression\": \"47 * 83\"}"),
         call("no_such_tool", "{}"),
     ]);
     let answer = format!("It is 3901.{EOS}");
@@ -207,7 +207,7 @@ fn tools_are_run_until_the_model_answers() {
         notes,
         [
             "ended  true",
-            "compute_expression {\"result\": 3901}",
+            "compute_sum {\"result\": 3901}",
             "no_such_tool {\"error\": \"there is no such tool\"}",
             "ended It is 3901. false",
         ]
@@ -221,8 +221,8 @@ fn tools_are_run_until_the_model_answers() {
 /// Breaks with: somebody else's tools run here, or a call that was cut off run at all.
 #[test]
 fn other_calls_wait_for_their_results() {
-    let own = "[{\"type\": \"function\", \"function\": {\"name\": \"compute_expression\"}}]";
-    let one = call("compute_expression", "{}");
+    let own = "[{\"type\": \"function\", \"function\": {\"name\": \"compute_sum\"}}]";
+    let one = call("compute_sum", "{}");
     let mut session = asked(false);
     session.set_tools(dsv3_tokenizer::Tool::list_from_json(own).unwrap());
     let (report, notes) = run(&mut session, &[&calls(std::slice::from_ref(&one))]).unwrap();
