@@ -1,5 +1,6 @@
 //! The trained model that ships, against what transformers computes from the same files
 //! (fixtures/dsv3-tiny/reference).
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! A model of a few thousand parameters, random values, random sequences.
-#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test binary uses its part
 
 use std::path::Path;
 
