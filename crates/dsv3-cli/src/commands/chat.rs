@@ -31,8 +31,9 @@ use crate::{default_model, interrupt, model};
 const CONTEXT: usize = 8192;
 
 /// Things to say to the small model, one for each of what it can do.
-const EXAMPLES: &str = "try: What is 47 + 38?  or: How much is tea in Northfield now?  or, after \
-    /tools on: What is 47 * 83?";
+const EXAMPLES: &str = "\
+try: What is 47 + 38?  or: How much is tea in Northfield now?
+     or, after /tools on: What is 47 * 83?";
 
 /// Talk, or answer once where nobody is there to talk.
 pub(crate) fn run(global: &Global, args: ChatArgs) -> anyhow::Result<ExitCode> {

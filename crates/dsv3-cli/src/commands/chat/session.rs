@@ -153,7 +153,7 @@ impl Session {
         }
         let mut said = self.tool_names();
         if std::mem::take(&mut self.thinking) {
-            said.push_str("; the model answers at once now, since it calls them only then");
+            said.push_str("\nthe model answers at once now: it calls tools only then");
         }
         Ok(said)
     }
