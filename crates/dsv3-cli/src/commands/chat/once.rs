@@ -110,7 +110,7 @@ pub(super) fn answer(
 fn exit_code(report: &Report) -> anyhow::Result<ExitCode> {
     let stopped = report.completion.finish_reason == FinishReason::Cancelled;
     match report.end {
-        End::NothingToSearch | End::Loop(_) if !stopped => {
+        End::NothingToSearch | End::TooManySearches | End::TooManyCalls if !stopped => {
             Err(anyhow!("{}", report.note().unwrap_or_default()))
         }
         _ => answer::exit_code(&report.completion),

@@ -60,8 +60,10 @@ pub(super) enum End {
     Waiting,
     /// It searched, and there is nothing to search in.
     NothingToSearch,
-    /// It searched, or called tools, again and again.
-    Loop(&'static str),
+    /// It searched again and again.
+    TooManySearches,
+    /// It called tools again and again.
+    TooManyCalls,
 }
 
 /// A turn that is over.
@@ -95,7 +97,12 @@ impl Report {
             (End::NothingToSearch, _) => "the model wants to search, and search is off: /search \
                  (or the flag --search) names pages for it"
                 .to_owned(),
-            (End::Loop(what), _) => format!("stopped: {what} in one turn and no answer"),
+            (End::TooManySearches, _) => {
+                format!("stopped: {MOST_SEARCHES} searches in one turn and no answer")
+            }
+            (End::TooManyCalls, _) => {
+                format!("stopped: tools were called {MOST_ROUNDS} times in one turn and no answer")
+            }
             (_, FinishReason::Length) => "the limit of tokens is reached: see --max-new-tokens \
                  and --context"
                 .to_owned(),
@@ -139,7 +146,7 @@ pub(super) fn turn<R: ModelRunner>(
             continue;
         }
         if called && session.runs_tools() {
-            end = End::Loop("tools were called 8 times");
+            end = End::TooManyCalls;
         } else if called {
             end = End::Waiting;
         }
@@ -177,7 +184,7 @@ fn one_answer<R: ModelRunner>(
             break End::NothingToSearch;
         };
         if searches.len() == MOST_SEARCHES {
-            break End::Loop("8 searches");
+            break End::TooManySearches;
         }
         let pages = library.find(&query, PAGES);
         let texts: Vec<&str> = pages.iter().map(|page| page.text.as_str()).collect();
