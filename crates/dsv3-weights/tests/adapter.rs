@@ -15,6 +15,7 @@ use dsv3_weights::{
     Layout, ScaleFmt, WeightsError, convert, merge,
 };
 use half::bf16;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Weights of `golden/base` and `golden/fp8_ue8m0`, one of each kind that can be changed.
@@ -410,6 +411,21 @@ fn attack_headers_that_lie() {
         std::fs::write(dir.path().join(ADAPTER_MODEL), bytes).unwrap();
         let error = Adapter::open(dir.path(), base.args()).unwrap_err();
         assert!(error.to_string().contains(ADAPTER_MODEL), "{error}");
+    }
+}
+
+proptest! {
+    /// Breaks with: a byte of either file that makes the reader panic.
+    #[test]
+    fn attack_any_byte(at: prop::sample::Index, byte: u8, model: bool) {
+        let (dir, base) = (tempfile::tempdir().unwrap(), golden("base"));
+        write(dir.path(), &config(), &honest(&base)[..2]);
+        let path = dir.path().join(if model { ADAPTER_MODEL } else { ADAPTER_CONFIG });
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = at.index(bytes.len().min(600)); // the header, or the whole configuration
+        bytes[at] = byte;
+        std::fs::write(path, bytes).unwrap();
+        let _ = Adapter::open(dir.path(), base.args());
     }
 }
 
