@@ -54,10 +54,11 @@ impl Axis {
         let (min, max) = positive.fold((f64::INFINITY, 0.0), |(min, max), v| {
             (f64::min(min, v), f64::max(max, v))
         });
+        let max = max.min(LARGEST);
+        // Also where all of them lie beyond the largest that is drawn.
         if max <= 8.0 * min || max < SMALLEST {
             return Self::from_zero(values, marks);
         }
-        let max = max.min(LARGEST);
         // Five decades below the maximum nothing can be told apart any more.
         let min = min.max(max * 1e-5);
         let (low, high) = (min.log10().floor() as i32, max.log10().floor() as i32);
