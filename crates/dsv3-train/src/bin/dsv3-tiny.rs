@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 use dsv3_model::Checkpoint;
 use dsv3_tasks::{Corpus, held_out, modes};
 use dsv3_tokenizer::{Segment, Tokenizer};
-use dsv3_train::data::{CorpusSource, TrainSequence};
+use dsv3_train::data::{CorpusSource, TrainSequence, example_messages};
 use dsv3_train::report::{Progress, StepReport};
 use dsv3_train::{
     ExportOptions, Observer, Recipe, RunDir, RunEnd, Trainer, initial_values, load_state, run,
@@ -50,6 +50,10 @@ enum Command {
         /// Held-out examples, this many of each kind and mode, instead of training's
         #[arg(long)]
         held_out: bool,
+        /// As conversations, to be mixed with data for `dsv3 finetune`; tools, searches and
+        /// fill-in-the-middle are left out
+        #[arg(long)]
+        messages: bool,
     },
     /// Train the tokenizer and write tokenizer.json and tokenizer_config.json
     Tokenizer,
@@ -82,13 +86,20 @@ fn main() -> Result<()> {
             out,
             count,
             held_out,
-        } => corpus(&recipe, out.as_deref(), count, held_out),
+            messages,
+        } => corpus(&recipe, out.as_deref(), count, held_out, messages),
         Command::Tokenizer => tokenizer(&recipe, &cli.model),
         Command::Train { run, export_only } => train(&recipe, &cli.model, &run, export_only),
     }
 }
 
-fn corpus(recipe: &Recipe, out: Option<&Path>, count: u64, held: bool) -> Result<()> {
+fn corpus(
+    recipe: &Recipe,
+    out: Option<&Path>,
+    count: u64,
+    held: bool,
+    messages: bool,
+) -> Result<()> {
     let mut to: Box<dyn Write> = match out {
         Some(path) => Box::new(BufWriter::new(
             fs::File::create(path).with_context(|| format!("creating {}", path.display()))?,
@@ -96,7 +107,11 @@ fn corpus(recipe: &Recipe, out: Option<&Path>, count: u64, held: bool) -> Result
         None => Box::new(BufWriter::new(std::io::stdout())),
     };
     let mut write = |example: &dsv3_tasks::Example| -> Result<()> {
-        serde_json::to_writer(&mut to, example)?;
+        match (messages, example_messages(example)) {
+            (false, _) => serde_json::to_writer(&mut to, example)?,
+            (true, Some(line)) => serde_json::to_writer(&mut to, &line)?,
+            (true, None) => return Ok(()),
+        }
         Ok(writeln!(to)?)
     };
     if held {

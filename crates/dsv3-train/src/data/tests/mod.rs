@@ -1,5 +1,6 @@
 //! Tests of several nouns together.
 
 mod jsonl;
+mod messages;
 mod packing;
 mod split;
