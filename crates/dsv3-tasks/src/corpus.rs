@@ -6,11 +6,15 @@ use crate::draw::Draw;
 use crate::error::TasksError;
 use crate::example::{Example, Kind, Mode, Split};
 use crate::generate::generate;
+use crate::history;
 use crate::mix::Mix;
 
 /// Draws for one example of the training part. One in 16 is held out, so two in a row are already
 /// rare; a kind that needs more than this has nothing to train on.
 const TRIES: usize = 1_000;
+
+/// One example in so many, of kinds that can have one, is asked after something else.
+const HISTORY_ONE_IN: usize = 4;
 
 /// An endless row of training examples: the one at an index follows from the seed and the index.
 ///
@@ -64,8 +68,11 @@ impl Corpus {
         let mut draw = Draw::new(self.seed, index);
         let (kind, mode) = self.kind(&mut draw);
         for _ in 0..TRIES {
-            let example = generate(kind, mode, &mut draw)?;
+            let mut example = generate(kind, mode, &mut draw)?;
             if example.split == Split::Train {
+                if draw.one_in(HISTORY_ONE_IN) {
+                    history::put_before(&mut example, &mut draw)?;
+                }
                 return Ok(example);
             }
         }
@@ -151,7 +158,7 @@ mod tests {
         assert!(lines.iter().all(|line| !line.contains('\n')));
         assert_eq!(
             hash(&lines.join("\n")),
-            12_784_106_632_723_642_123,
+            17_078_985_226_076_700_210,
             "{}",
             lines[0]
         );

@@ -37,6 +37,7 @@ mod example;
 mod facts;
 mod fim;
 mod generate;
+mod history;
 mod known;
 mod length;
 mod mix;

@@ -124,6 +124,17 @@ pub(crate) fn firm(draw: &mut Draw) -> String {
     format!("{} {kind}", town(draw))
 }
 
+/// A word of no language, in small letters: two or three syllables.
+pub(crate) fn invented(draw: &mut Draw) -> String {
+    const FIRST: [&str; 14] = [
+        "b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z",
+    ];
+    const THEN: [&str; 5] = ["a", "e", "i", "o", "u"];
+    (0..draw.between(2, 3))
+        .map(|_| format!("{}{}", draw.pick(&FIRST), draw.pick(&THEN)))
+        .collect()
+}
+
 /// Time of day on a 24-hour clock, in steps of five minutes.
 pub(crate) fn time(draw: &mut Draw) -> String {
     format!("{}:{:02}", draw.between(0, 23), 5 * draw.between(0, 11))

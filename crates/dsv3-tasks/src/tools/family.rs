@@ -282,17 +282,42 @@ impl Family {
     }
 
     /// One of its names with parameters to it; `None` where the part has no name.
+    ///
+    /// More than half of the names have an invented word in them, as firms put theirs in: there
+    /// are too many of those to be known by heart, so the prompt has to be read.
     pub(crate) fn instance(&'static self, split: Split, draw: &mut Draw) -> Option<Instance> {
-        let names = self.names(split);
+        let name = if draw.below(5) < 3 {
+            self.invented_name(split, draw)
+        } else {
+            let names = self.names(split);
+            names.get(draw.below(names.len()))?.clone()
+        };
         Some(Instance {
             family: self,
-            name: names.get(draw.below(names.len()))?.clone(),
+            name,
             parameters: self
                 .slots
                 .iter()
                 .map(|slot| draw.pick(slot.names))
                 .collect(),
         })
+    }
+
+    /// A name with an invented word before, behind or instead of a word.
+    fn invented_name(&self, split: Split, draw: &mut Draw) -> String {
+        loop {
+            let (verb, noun) = (draw.pick(self.verbs), draw.pick(self.nouns));
+            let word = names::invented(draw);
+            let name = match draw.below(4) {
+                0 => format!("{word}_{verb}_{noun}"),
+                1 => format!("{verb}_{noun}_{word}"),
+                2 => format!("{verb}_{word}"),
+                _ => format!("{word}_{noun}"),
+            };
+            if split_of_name(&name) == split {
+                return name;
+            }
+        }
     }
 
     /// Arguments for its parameters; an optional one is given in half of the cases.
