@@ -4,8 +4,8 @@
 
 mod common;
 
-use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
-use common::{Format, Random, assert_close, devices, values};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use common::{Format, Random, assert_close, assert_differences, devices, gradient, loss, values};
 use dsv3_kernels::{
     Activations, ExpertWeights, LowRank, MlaForm, MlaSpec, SequenceSpan, Spans, Weight, reference,
 };
@@ -38,35 +38,6 @@ fn factors(random: &mut Random, [out, input]: [usize; 2], rank: usize, device: &
 fn adapted(random: &mut Random, weight: &Weight, rank: usize, device: &Device) -> Weight {
     let factors = factors(random, weight.shape(), rank, device);
     weight.clone().with_adapter(factors).unwrap()
-}
-
-/// `Σ output · fixed`: a loss whose gradient is different everywhere.
-fn loss(output: Tensor<2>) -> Tensor<1> {
-    let [rows, columns] = output.dims();
-    let fixed = Random(77).matrix(rows, columns, &output.device());
-    (output * fixed).sum()
-}
-
-fn gradient<const D: usize>(leaf: &Tensor<D>, gradients: &Gradients) -> Vec<f32> {
-    values(leaf.grad(gradients).unwrap())
-}
-
-/// Central differences of `loss` at a few places of `at`.
-fn assert_differences(what: &str, at: &[f32], gradient: &[f32], loss: impl Fn(Vec<f32>) -> f32) {
-    let h = 1e-2;
-    for i in (0..at.len()).step_by((at.len() / 7).max(1)) {
-        let shifted = |by: f32| {
-            let mut at = at.to_vec();
-            at[i] += by;
-            loss(at)
-        };
-        let difference = (shifted(h) - shifted(-h)) / (2.0 * h);
-        assert!(
-            (gradient[i] - difference).abs() < 5e-3 * difference.abs().max(1.0),
-            "{what}: element {i} has gradient {} and difference {difference}",
-            gradient[i]
-        );
-    }
 }
 
 /// Breaks with: factors exchanged or transposed, a scale that is left out or applied twice.

@@ -6,8 +6,8 @@ mod common;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use common::{Format, Random, assert_close, values};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use common::{Format, Random, assert_close, assert_differences, gradient, loss, values};
 use dsv3_kernels::{
     Activations, ExpertWeights, MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans, Weight, reference,
 };
@@ -31,35 +31,6 @@ fn matrix(random: &mut Random, rows: usize, columns: usize) -> Tensor<2> {
 fn cube(random: &mut Random, shape: [usize; 3]) -> Tensor<3> {
     let values = random.vec(shape.iter().product());
     Tensor::from_data(TensorData::new(values, shape), &device()).require_grad()
-}
-
-/// `Σ output · fixed`: a loss whose gradient is different everywhere.
-fn loss(output: Tensor<2>) -> Tensor<1> {
-    let [rows, columns] = output.dims();
-    let fixed = Random(77).matrix(rows, columns, &device());
-    (output * fixed).sum()
-}
-
-fn gradient<const D: usize>(leaf: &Tensor<D>, gradients: &Gradients) -> Vec<f32> {
-    values(leaf.grad(gradients).unwrap())
-}
-
-/// Central differences of `loss` at `leaf`, at a few places spread over it.
-fn assert_differences(what: &str, at: &[f32], gradient: &[f32], loss: impl Fn(Vec<f32>) -> f32) {
-    let h = 1e-2;
-    for i in (0..at.len()).step_by((at.len() / 7).max(1)) {
-        let shifted = |by: f32| {
-            let mut at = at.to_vec();
-            at[i] += by;
-            loss(at)
-        };
-        let difference = (shifted(h) - shifted(-h)) / (2.0 * h);
-        assert!(
-            (gradient[i] - difference).abs() < 5e-3 * difference.abs().max(1.0),
-            "{what}: element {i} has gradient {} and difference {difference}",
-            gradient[i]
-        );
-    }
 }
 
 /// Breaks with: a transposed product, a gradient sent to the other operand.

@@ -7,33 +7,8 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{Random, config, options, trainer};
-use dsv3_train::Trainer;
+use common::{Random, config, objective, options, trainer};
 use dsv3_train::data::PackedBatch;
-
-/// The objective with element `at` of parameter `name` moved by `by`.
-fn objective(
-    trainer: &mut Trainer,
-    batches: &[PackedBatch],
-    name: &str,
-    at: usize,
-    by: f32,
-) -> f64 {
-    let original = trainer.parameters().get(name).unwrap().values().unwrap();
-    let mut moved = original.clone();
-    moved[at] += by;
-    let put = |trainer: &mut Trainer, values: Vec<f32>| {
-        let change = |p: &mut dsv3_train::ParameterSet| {
-            p.get_mut(name).unwrap().restore(values, None);
-            Ok(())
-        };
-        trainer.restore(change).unwrap();
-    };
-    put(trainer, moved);
-    let (objective, _) = trainer.gradients(batches).unwrap();
-    put(trainer, original);
-    objective
-}
 
 /// Breaks with: any module whose backward pass is not the derivative of its forward pass, a loss
 /// that is left out of the gradient, batches whose means are not added up right.

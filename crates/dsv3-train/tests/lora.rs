@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
-use common::{Random, config};
+use common::{Endless, Random, StopAfter, config, objective};
 use dsv3_model::{Checkpoint, ForwardBatch, LoadOptions, Transformer};
-use dsv3_train::data::{PackedBatch, Source, SourcePosition, TrainSequence};
+use dsv3_train::data::PackedBatch;
 use dsv3_train::lora::{LoraConfig, LoraTarget, write_adapter};
 use dsv3_train::report::{StepReport, read_log};
 use dsv3_train::{
-    Decay, ExportOptions, Observer, Phases, RunDir, RunEnd, RunOptions, Schedule, TrainError,
-    TrainOptions, Trainer, initial_values, run, write_checkpoint,
+    Decay, ExportOptions, Observer, Phases, RunDir, RunEnd, RunOptions, Schedule, TrainOptions,
+    Trainer, initial_values, run, write_checkpoint,
 };
 use dsv3_weights::{Adapter, Component, Layout, ModelArgs};
 
@@ -70,29 +70,6 @@ fn shake(trainer: &mut Trainer) {
             Ok(())
         })
         .unwrap();
-}
-
-fn objective(
-    trainer: &mut Trainer,
-    batches: &[PackedBatch],
-    name: &str,
-    at: usize,
-    by: f32,
-) -> f64 {
-    let original = trainer.parameters().get(name).unwrap().values().unwrap();
-    let mut moved = original.clone();
-    moved[at] += by;
-    let put = |trainer: &mut Trainer, values: Vec<f32>| {
-        let change = |p: &mut dsv3_train::ParameterSet| {
-            p.get_mut(name).unwrap().restore(values, None);
-            Ok(())
-        };
-        trainer.restore(change).unwrap();
-    };
-    put(trainer, moved);
-    let (objective, _) = trainer.gradients(batches).unwrap();
-    put(trainer, original);
-    objective
 }
 
 /// Breaks with: a frozen weight that stops gradients on their way to the layers below, factors
@@ -217,41 +194,6 @@ fn factor_bits(trainer: &Trainer) -> BTreeMap<String, Vec<u32>> {
         .collect()
 }
 
-/// The sequence at an index follows from the index.
-struct Endless(u64);
-
-impl Source for Endless {
-    fn next_sequence(&mut self) -> Result<TrainSequence, TrainError> {
-        let mut random = Random(self.0.wrapping_mul(77));
-        self.0 += 1;
-        let len = 4 + random.below(12);
-        Ok(random.sequence(len))
-    }
-
-    fn position(&self) -> SourcePosition {
-        SourcePosition {
-            epoch: 0,
-            index: self.0,
-        }
-    }
-
-    fn seek(&mut self, position: SourcePosition) -> Result<(), TrainError> {
-        self.0 = position.index;
-        Ok(())
-    }
-}
-
-/// Asks for a stop after a step.
-struct StopAfter<'a>(u64, &'a AtomicBool);
-
-impl Observer for StopAfter<'_> {
-    fn step(&mut self, report: &StepReport) {
-        self.1.store(report.step == self.0, Ordering::Relaxed);
-    }
-
-    fn note(&mut self, _: &str) {}
-}
-
 fn go_with(
     base: &Checkpoint,
     dir: &RunDir,
@@ -290,7 +232,12 @@ fn go_with(
 
 fn go(base: &Checkpoint, dir: &RunDir, stop_after: u64) -> (RunEnd, Trainer) {
     let stop = AtomicBool::new(false);
-    go_with(base, dir, &stop, &mut StopAfter(stop_after, &stop))
+    let mut observer = StopAfter {
+        step: stop_after,
+        stop: &stop,
+        losses: Vec::new(),
+    };
+    go_with(base, dir, &stop, &mut observer)
 }
 
 /// A run's folder below `dir`, its state elsewhere.

@@ -4,58 +4,15 @@
 mod common;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use common::{Random, config, trainer};
+use common::{Endless, Random, StopAfter, config, trainer};
 use dsv3_model::Checkpoint;
-use dsv3_train::data::{Source, SourcePosition, TrainSequence};
-use dsv3_train::report::StepReport;
 use dsv3_train::{
-    Decay, ExportOptions, Observer, Phases, RunDir, RunEnd, RunOptions, Schedule, TrainError,
-    TrainOptions, Trainer, run, trained_values, write_checkpoint,
+    Decay, ExportOptions, Phases, RunDir, RunEnd, RunOptions, Schedule, TrainError, TrainOptions,
+    Trainer, run, trained_values, write_checkpoint,
 };
 use proptest::prelude::*;
-
-/// The sequence at an index follows from the index.
-#[derive(Clone)]
-struct Endless(u64);
-
-impl Source for Endless {
-    fn next_sequence(&mut self) -> Result<TrainSequence, TrainError> {
-        let mut random = Random(self.0.wrapping_mul(77));
-        self.0 += 1;
-        let len = 4 + random.below(12);
-        Ok(random.sequence(len))
-    }
-
-    fn position(&self) -> SourcePosition {
-        SourcePosition {
-            epoch: 0,
-            index: self.0,
-        }
-    }
-
-    fn seek(&mut self, position: SourcePosition) -> Result<(), TrainError> {
-        self.0 = position.index;
-        Ok(())
-    }
-}
-
-/// Asks for a stop after a step.
-struct StopAfter<'a> {
-    step: u64,
-    stop: &'a AtomicBool,
-    losses: Vec<f64>,
-}
-
-impl Observer for StopAfter<'_> {
-    fn step(&mut self, report: &StepReport) {
-        self.losses.push(report.loss);
-        self.stop.store(report.step == self.step, Ordering::Relaxed);
-    }
-
-    fn note(&mut self, _: &str) {}
-}
 
 fn run_options(save_every: u64) -> RunOptions {
     RunOptions {

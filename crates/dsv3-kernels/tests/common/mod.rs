@@ -1,7 +1,7 @@
 //! Random operands and devices for the oracle pairs.
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use dsv3_kernels::{ExpertWeights, HalfFormat, Weight};
 use dsv3_weights::fp8::f32_to_e4m3;
 use half::{bf16, f16};
@@ -120,6 +120,40 @@ pub fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
         assert!(
             (a - b).abs() <= tolerance * b.abs().max(1.0),
             "{what}: element {i} is {a}, the oracle says {b}"
+        );
+    }
+}
+
+/// `Σ output · fixed`: a loss whose gradient is different everywhere.
+pub fn loss(output: Tensor<2>) -> Tensor<1> {
+    let [rows, columns] = output.dims();
+    let fixed = Random(77).matrix(rows, columns, &output.device());
+    (output * fixed).sum()
+}
+
+pub fn gradient<const D: usize>(leaf: &Tensor<D>, gradients: &Gradients) -> Vec<f32> {
+    values(leaf.grad(gradients).unwrap())
+}
+
+/// Central differences of `loss` at a few places of `at`.
+pub fn assert_differences(
+    what: &str,
+    at: &[f32],
+    gradient: &[f32],
+    loss: impl Fn(Vec<f32>) -> f32,
+) {
+    let h = 1e-2;
+    for i in (0..at.len()).step_by((at.len() / 7).max(1)) {
+        let shifted = |by: f32| {
+            let mut at = at.to_vec();
+            at[i] += by;
+            loss(at)
+        };
+        let difference = (shifted(h) - shifted(-h)) / (2.0 * h);
+        assert!(
+            (gradient[i] - difference).abs() < 5e-3 * difference.abs().max(1.0),
+            "{what}: element {i} has gradient {} and difference {difference}",
+            gradient[i]
         );
     }
 }

@@ -2,11 +2,16 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // each test binary uses its part
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use dsv3_model::Checkpoint;
-use dsv3_train::data::{PackedBatch, TrainSequence};
-use dsv3_train::{ExportOptions, TrainOptions, Trainer, initial_values, write_checkpoint};
+use dsv3_train::data::{PackedBatch, Source, SourcePosition, TrainSequence};
+use dsv3_train::report::StepReport;
+use dsv3_train::{
+    ExportOptions, Observer, ParameterSet, TrainError, TrainOptions, Trainer, initial_values,
+    write_checkpoint,
+};
 use dsv3_weights::ModelArgs;
 
 /// One dense layer, two of experts in groups, an MTP module, YaRN; `fp8` as V3.1 has it.
@@ -83,4 +88,72 @@ impl Random {
             sequences: lengths.iter().map(|len| self.sequence(*len)).collect(),
         }
     }
+}
+
+/// The sequence at an index follows from the index.
+#[derive(Clone)]
+pub struct Endless(pub u64);
+
+impl Source for Endless {
+    fn next_sequence(&mut self) -> Result<TrainSequence, TrainError> {
+        let mut random = Random(self.0.wrapping_mul(77));
+        self.0 += 1;
+        let len = 4 + random.below(12);
+        Ok(random.sequence(len))
+    }
+
+    fn position(&self) -> SourcePosition {
+        SourcePosition {
+            epoch: 0,
+            index: self.0,
+        }
+    }
+
+    fn seek(&mut self, position: SourcePosition) -> Result<(), TrainError> {
+        self.0 = position.index;
+        Ok(())
+    }
+}
+
+/// Asks for a stop after a step, and keeps the losses.
+pub struct StopAfter<'a> {
+    /// The step.
+    pub step: u64,
+    /// What it sets.
+    pub stop: &'a AtomicBool,
+    /// Losses so far.
+    pub losses: Vec<f64>,
+}
+
+impl Observer for StopAfter<'_> {
+    fn step(&mut self, report: &StepReport) {
+        self.losses.push(report.loss);
+        self.stop.store(report.step == self.step, Ordering::Relaxed);
+    }
+
+    fn note(&mut self, _: &str) {}
+}
+
+/// The objective with element `at` of parameter `name` moved by `by`.
+pub fn objective(
+    trainer: &mut Trainer,
+    batches: &[PackedBatch],
+    name: &str,
+    at: usize,
+    by: f32,
+) -> f64 {
+    let original = trainer.parameters().get(name).unwrap().values().unwrap();
+    let mut moved = original.clone();
+    moved[at] += by;
+    let put = |trainer: &mut Trainer, values: Vec<f32>| {
+        let change = |p: &mut ParameterSet| {
+            p.get_mut(name).unwrap().restore(values, None);
+            Ok(())
+        };
+        trainer.restore(change).unwrap();
+    };
+    put(trainer, moved);
+    let (objective, _) = trainer.gradients(batches).unwrap();
+    put(trainer, original);
+    objective
 }
