@@ -1,32 +1,39 @@
-//! `x · Wᵀ`: each thread decodes a weight row once and meets it with every token.
+//! `x · Wᵀ`: the rows of a weight shared out to the threads.
 
 use rayon::prelude::*;
 
+use super::dots::{Activated, Dots};
+use super::lanes::InstructionSet;
 use super::rows::Rows;
-use super::vector::dot;
 
-/// Weight bytes of one task: small enough to balance, large enough to hide its start.
+/// Weights of one task: small enough to balance, large enough to hide its start.
 const TASK_WEIGHTS: usize = 1 << 15;
 
 /// `x [T, in]`, rows `[out, in]` → `[T, out]`.
 pub(super) fn linear(x: &[f32], rows: &Rows, tokens: usize) -> Vec<f32> {
+    linear_with(InstructionSet::best(), x, rows, tokens)
+}
+
+fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Vec<f32> {
     let (out, input) = (rows.out(), rows.input());
+    let x = &Activated::new(x, tokens);
     let mut columns = vec![0f32; out * tokens]; // [out, T]
-    let task = (TASK_WEIGHTS / input.max(1)).clamp(1, out.max(1));
+    let task = (TASK_WEIGHTS / input.max(1))
+        .next_multiple_of(8)
+        .clamp(1, out.max(1));
     columns
         .par_chunks_mut((task * tokens).max(1))
         .enumerate()
-        .for_each_init(
-            || vec![0f32; input],
-            |row, (chunk, columns)| {
-                for (i, y) in columns.chunks_exact_mut(tokens).enumerate() {
-                    rows.decode(chunk * task + i, row);
-                    y.iter_mut()
-                        .zip(x.chunks_exact(input))
-                        .for_each(|(y, x)| *y = dot(row, x));
-                }
-            },
-        );
+        .for_each_init(Vec::new, |buffer, (chunk, y)| {
+            let first = chunk * task;
+            set.run(Dots {
+                x,
+                rows,
+                range: first..first + y.len() / tokens.max(1),
+                y,
+                buffer,
+            });
+        });
     transpose(columns, out, tokens)
 }
 
@@ -43,3 +50,6 @@ fn transpose(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     }
     to
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,10 @@
 
 mod activations;
 mod attention;
+mod dots;
 mod experts;
 mod gemm;
+mod lanes;
 mod linear;
 mod norm;
 mod route;

@@ -1,4 +1,4 @@
-//! A packed weight's rows, decoded one at a time.
+//! A packed weight's rows, read where they lie.
 
 use burn::backend::Flex;
 use burn::tensor::DType;
@@ -21,6 +21,23 @@ enum Format {
     Fp8 {
         scale: FlexTensor,
         block: [usize; 2],
+    },
+}
+
+/// One row's bytes, and how they are to be read.
+#[derive(Clone, Copy)]
+pub(super) enum Row<'a> {
+    /// f32 in this machine's order.
+    F32(&'a [f32]),
+    /// Two bytes each.
+    Bf16(&'a [u8]),
+    /// Two bytes each.
+    F16(&'a [u8]),
+    /// e4m3 codes, a scale for each so many.
+    Fp8 {
+        codes: &'a [u8],
+        scales: &'a [f32],
+        block: usize,
     },
 }
 
@@ -64,34 +81,58 @@ impl Rows {
         self.shape[1]
     }
 
-    /// Row `row` as f32, written to `to [in]`.
-    pub(super) fn decode(&self, row: usize, to: &mut [f32]) {
+    /// Row `row`, where it lies.
+    pub(super) fn row(&self, row: usize) -> Row<'_> {
         let n = self.shape[1];
+        let bytes = |size: usize| &self.data.bytes()[row * n * size..][..n * size];
         match &self.format {
-            Format::F32 => to.copy_from_slice(&self.data.storage::<f32>()[row * n..][..n]),
-            Format::Half(format) => {
-                let bytes = &self.data.bytes()[row * n * 2..][..n * 2];
-                let (pairs, _) = bytes.as_chunks::<2>();
-                match format {
-                    HalfFormat::Bf16 => to
-                        .iter_mut()
-                        .zip(pairs)
-                        .for_each(|(to, b)| *to = bf16::from_le_bytes(*b).to_f32()),
-                    HalfFormat::F16 => to
-                        .iter_mut()
-                        .zip(pairs)
-                        .for_each(|(to, b)| *to = f16::from_le_bytes(*b).to_f32()),
-                }
-            }
+            Format::F32 => Row::F32(&self.data.storage::<f32>()[row * n..][..n]),
+            Format::Half(HalfFormat::Bf16) => Row::Bf16(bytes(2)),
+            Format::Half(HalfFormat::F16) => Row::F16(bytes(2)),
             Format::Fp8 { scale, block } => {
                 let columns = n.div_ceil(block[1]);
-                let scales = &scale.storage::<f32>()[row / block[0] * columns..][..columns];
-                let bytes = &self.data.bytes()[row * n..][..n];
-                let blocks = to.chunks_mut(block[1]).zip(bytes.chunks(block[1]));
-                for ((to, bytes), scale) in blocks.zip(scales) {
+                Row::Fp8 {
+                    codes: bytes(1),
+                    scales: &scale.storage::<f32>()[row / block[0] * columns..][..columns],
+                    block: block[1],
+                }
+            }
+        }
+    }
+
+    /// Row `row` as f32, written to `to [in]`.
+    pub(super) fn decode(&self, row: usize, to: &mut [f32]) {
+        self.row(row).decode(to);
+    }
+}
+
+impl Row<'_> {
+    /// The values, one after another.
+    pub(super) fn decode(&self, to: &mut [f32]) {
+        match *self {
+            Row::F32(values) => to.copy_from_slice(values),
+            Row::Bf16(bytes) => {
+                let pairs = bytes.as_chunks::<2>().0.iter();
+                to.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(to, b)| *to = bf16::from_le_bytes(*b).to_f32());
+            }
+            Row::F16(bytes) => {
+                let pairs = bytes.as_chunks::<2>().0.iter();
+                to.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(to, b)| *to = f16::from_le_bytes(*b).to_f32());
+            }
+            Row::Fp8 {
+                codes,
+                scales,
+                block,
+            } => {
+                let blocks = to.chunks_mut(block).zip(codes.chunks(block));
+                for ((to, codes), scale) in blocks.zip(scales) {
                     to.iter_mut()
-                        .zip(bytes)
-                        .for_each(|(to, b)| *to = E4M3_TO_F32[*b as usize] * scale);
+                        .zip(codes)
+                        .for_each(|(to, b)| *to = E4M3_TO_F32[usize::from(*b)] * scale);
                 }
             }
         }

@@ -1,0 +1,139 @@
+//! Sixteen lanes of f32 on every instruction set, and the choice among them at run time.
+//!
+//! A kernel is written once over [`Lanes`] and compiled for each set; [`InstructionSet::run`]
+//! calls the one that the machine has. All of them fuse multiplication and addition, keep the
+//! sixteen sums apart and add them up in the same order, so the bits of a result don't depend on
+//! the machine.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// Lanes.
+pub(in crate::flex) const LANES: usize = 16;
+
+/// 2^120: what an e4m3 code's bits, read as the upper bits of an f32, are short of. The biases are
+/// 7 and 127.
+pub(in crate::flex) const E4M3_UNBIAS: f32 = f32::from_bits((120 + 127) << 23);
+
+/// Where exponent and fraction of an e4m3 code stand in an f32, with its sign at the top.
+const E4M3_BITS: u32 = 0x87f0_0000;
+
+/// One instruction set's sixteen lanes.
+pub(in crate::flex) trait Lanes: Copy {
+    /// Sixteen f32.
+    type F: Copy;
+
+    /// Compile `kernel` for this set, and run it.
+    fn compiled<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The same value in every lane.
+    fn splat(self, value: f32) -> Self::F;
+    /// From memory.
+    fn load(self, from: &[f32; LANES]) -> Self::F;
+    /// To memory.
+    fn store(self, value: Self::F) -> [f32; LANES];
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b + c`, rounded once.
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// From bfloat16, little-endian.
+    fn bf16(self, from: &[u8; 2 * LANES]) -> Self::F;
+    /// From IEEE half precision, little-endian.
+    fn f16(self, from: &[u8; 2 * LANES]) -> Self::F;
+    /// From e4m3, times 2^-120 ([`E4M3_UNBIAS`]); its NaN codes come out as 480 · 2^-120.
+    fn e4m3(self, from: &[u8; LANES]) -> Self::F;
+    /// From i8.
+    fn i8(self, from: &[u8; LANES]) -> Self::F;
+    /// Entries of `table` by the lower and by the upper half of each byte.
+    fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2];
+
+    /// The lanes added up, as a tree.
+    #[inline(always)]
+    fn sum(self, value: Self::F) -> f32 {
+        let mut lanes = self.store(value);
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// Something to be compiled for each instruction set. `run` and all that it calls must be
+/// `#[inline(always)]`: what is not inlined is not compiled for the set.
+pub(in crate::flex) trait Kernel {
+    /// What comes of it.
+    type Output;
+    /// Do it.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// Instruction sets that there are kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::flex) enum InstructionSet {
+    /// Whatever the compiler's target has.
+    Portable,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    /// AVX-512 F, BW, CD, DQ and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    /// NEON with half precision.
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
+}
+
+impl InstructionSet {
+    /// Those that this machine has, the best first.
+    pub(in crate::flex) fn available() -> Vec<Self> {
+        let mut sets = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            sets.extend(avx512::Avx512::detect().map(InstructionSet::Avx512));
+            sets.extend(avx2::Avx2::detect().map(InstructionSet::Avx2));
+        }
+        #[cfg(target_arch = "aarch64")]
+        sets.extend(neon::Neon::detect().map(InstructionSet::Neon));
+        sets.push(InstructionSet::Portable);
+        sets
+    }
+
+    /// The best that this machine has.
+    pub(in crate::flex) fn best() -> Self {
+        static BEST: OnceLock<InstructionSet> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let sets = InstructionSet::available();
+            sets.first().copied().unwrap_or(InstructionSet::Portable)
+        })
+    }
+
+    /// Run `kernel` with it.
+    #[inline]
+    pub(in crate::flex) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            InstructionSet::Portable => portable::Portable.compiled(kernel),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2(lanes) => lanes.compiled(kernel),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512(lanes) => lanes.compiled(kernel),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon(lanes) => lanes.compiled(kernel),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

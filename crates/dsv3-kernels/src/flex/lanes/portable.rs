@@ -1,0 +1,78 @@
+//! Plain Rust: the oracle of the other sets, and what runs where there is none of them.
+
+use half::{bf16, f16};
+
+use super::{E4M3_BITS, Kernel, LANES, Lanes};
+
+/// Arrays, left to the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::flex) struct Portable;
+
+impl Lanes for Portable {
+    type F = [f32; LANES];
+
+    fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::F {
+        *from
+    }
+
+    #[inline(always)]
+    fn store(self, value: Self::F) -> [f32; LANES] {
+        value
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn bf16(self, from: &[u8; 2 * LANES]) -> Self::F {
+        let (pairs, _) = from.as_chunks::<2>();
+        std::array::from_fn(|i| bf16::from_le_bytes(pairs[i]).to_f32())
+    }
+
+    #[inline(always)]
+    fn f16(self, from: &[u8; 2 * LANES]) -> Self::F {
+        let (pairs, _) = from.as_chunks::<2>();
+        std::array::from_fn(|i| f16::from_le_bytes(pairs[i]).to_f32())
+    }
+
+    #[inline(always)]
+    fn e4m3(self, from: &[u8; LANES]) -> Self::F {
+        let bits = |code: u8| (code as i8 as i32 as u32) << 20 & E4M3_BITS;
+        std::array::from_fn(|i| f32::from_bits(bits(from[i])))
+    }
+
+    #[inline(always)]
+    fn i8(self, from: &[u8; LANES]) -> Self::F {
+        std::array::from_fn(|i| f32::from(from[i] as i8))
+    }
+
+    #[inline(always)]
+    fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2] {
+        [
+            std::array::from_fn(|i| table[usize::from(from[i] & 15)]),
+            std::array::from_fn(|i| table[usize::from(from[i] >> 4)]),
+        ]
+    }
+}

@@ -1,0 +1,96 @@
+use super::*;
+
+/// What every set must agree on, bit by bit.
+struct Everything<'a> {
+    bytes: &'a [u8; 32],
+    a: &'a [f32; LANES],
+    b: &'a [f32; LANES],
+}
+
+impl Kernel for Everything<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Vec<u32> {
+        let (a, b) = (l.load(self.a), l.load(self.b));
+        let mut half = [0u8; LANES];
+        half.copy_from_slice(&self.bytes[..LANES]);
+        let [low, high] = l.nibbles(&half, a);
+        let values = [
+            l.add(a, b),
+            l.mul(a, b),
+            l.mul_add(a, b, l.splat(0.3)),
+            l.bf16(self.bytes),
+            l.f16(self.bytes),
+            l.e4m3(&half),
+            l.i8(&half),
+            low,
+            high,
+        ];
+        let mut bits: Vec<u32> = values
+            .into_iter()
+            .flat_map(|v| l.store(v))
+            // One NaN is as good as another.
+            .map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() })
+            .collect();
+        bits.push(l.sum(l.mul(a, b)).to_bits());
+        bits
+    }
+}
+
+/// Breaks with: a shift off by one, signs lost, halves exchanged, a table's upper part taken for
+/// its lower one, sums in another order.
+#[test]
+fn all_sets_give_the_same_bits() {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as u32
+    };
+    for round in 0..20_000u32 {
+        let bytes: [u8; 32] = std::array::from_fn(|i| match round {
+            // every 16-bit pattern and every byte, then any
+            0..4096 => ((round * 16 + i as u32 / 2) >> (8 * (i % 2))) as u8,
+            _ => next() as u8,
+        });
+        let a: [f32; LANES] = std::array::from_fn(|_| next() as f32 / 1e9 - 1.0);
+        let b: [f32; LANES] = std::array::from_fn(|_| next() as f32 / 1e9 - 1.0);
+        let run = |set: InstructionSet| {
+            set.run(Everything {
+                bytes: &bytes,
+                a: &a,
+                b: &b,
+            })
+        };
+        let want = run(InstructionSet::Portable);
+        for set in InstructionSet::available() {
+            assert_eq!(run(set), want, "{set:?} with {bytes:?}");
+        }
+    }
+}
+
+/// Breaks with: a bias that is not e4m3's, or numbers below the smallest normal one lost.
+#[test]
+fn e4m3_codes_have_their_values() {
+    struct Codes([u8; LANES]);
+    impl Kernel for Codes {
+        type Output = [f32; LANES];
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Output {
+            l.store(l.mul(l.e4m3(&self.0), l.splat(E4M3_UNBIAS)))
+        }
+    }
+    for first in (0..=255u8).step_by(LANES) {
+        let codes: [u8; LANES] = std::array::from_fn(|i| first + i as u8);
+        for set in InstructionSet::available() {
+            for (value, code) in set.run(Codes(codes)).iter().zip(codes) {
+                let want = dsv3_weights::fp8::E4M3_TO_F32[usize::from(code)];
+                if !want.is_nan() {
+                    assert_eq!(value.to_bits(), want.to_bits(), "{code:#x}, {set:?}");
+                }
+            }
+        }
+    }
+}

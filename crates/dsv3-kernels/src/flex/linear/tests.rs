@@ -1,0 +1,183 @@
+use burn::backend::Flex;
+use burn::tensor::{Bytes, DType, Shape};
+use burn_flex::{FlexTensor, Layout};
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::*;
+use crate::packed::{HalfFormat, Packed};
+
+fn tensor(bytes: Bytes, shape: [usize; 2], dtype: DType) -> FlexTensor {
+    FlexTensor::new(
+        bytes,
+        Layout::contiguous(Shape::from(shape.to_vec())),
+        dtype,
+    )
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    F32,
+    Bf16,
+    F16,
+    Fp8([usize; 2]),
+}
+
+/// Values in (-1, 1), from a seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        let state = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = state.wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+
+    fn weight(&mut self, format: Format, [out, input]: [usize; 2]) -> Packed<Flex> {
+        let values = self.vec(out * input);
+        let half = |bytes: Vec<u8>, format| Packed::Half {
+            data: tensor(Bytes::from_bytes_vec(bytes), [out, 2 * input], DType::U8),
+            format,
+            shape: [out, input],
+        };
+        match format {
+            Format::F32 => Packed::Plain {
+                weight: tensor(Bytes::from_elems(values), [out, input], DType::F32),
+            },
+            Format::Bf16 => {
+                let bytes = values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes());
+                half(bytes.collect(), HalfFormat::Bf16)
+            }
+            Format::F16 => {
+                let bytes = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes());
+                half(bytes.collect(), HalfFormat::F16)
+            }
+            Format::Fp8(block) => {
+                let codes = values.iter().map(|v| ((v + 1.0) * 127.9) as u8);
+                // A NaN code makes its whole row NaN, which has a test of its own.
+                let codes = codes.map(|code| code & !u8::from(code & 0x7f == 0x7f));
+                let blocks = [out.div_ceil(block[0]), input.div_ceil(block[1])];
+                let scale = self.vec(blocks[0] * blocks[1]);
+                let scale = scale.iter().map(|v| (v + 1.1) * 0.01).collect::<Vec<_>>();
+                Packed::Fp8Block {
+                    data: tensor(
+                        Bytes::from_bytes_vec(codes.collect()),
+                        [out, input],
+                        DType::U8,
+                    ),
+                    scale: tensor(Bytes::from_elems(scale), blocks, DType::F32),
+                    block,
+                    shape: [out, input],
+                }
+            }
+        }
+    }
+}
+
+fn formats() -> impl Strategy<Value = Format> {
+    prop_oneof![
+        Just(Format::F32),
+        Just(Format::Bf16),
+        Just(Format::F16),
+        (1usize..50, 1usize..50).prop_map(|(r, c)| Format::Fp8([r, c])),
+        (1usize..3, 1usize..3).prop_map(|(r, c)| Format::Fp8([64 * r, 32 * c])),
+    ]
+}
+
+/// The product from the definition, in f64, and the sum of the magnitudes.
+fn product(x: &[f32], rows: &Rows, tokens: usize) -> Vec<(f64, f64)> {
+    let mut row = vec![0f32; rows.input()];
+    let mut y = vec![(0.0, 0.0); tokens * rows.out()];
+    for r in 0..rows.out() {
+        rows.decode(r, &mut row);
+        for (t, x) in x.chunks_exact(rows.input()).enumerate() {
+            for (w, x) in row.iter().zip(x) {
+                let term = f64::from(*w) * f64::from(*x);
+                y[t * rows.out() + r].0 += term;
+                y[t * rows.out() + r].1 += term.abs();
+            }
+        }
+    }
+    y
+}
+
+proptest! {
+    /// Breaks with: a tail that is dropped or read twice, the scale of another block, rows left
+    /// over from a group of four, tokens left over from a tile, on any instruction set.
+    #[test]
+    fn every_set_gives_the_product(
+        seed: u64, tokens in 1usize..14, out in 1usize..14, input in 1usize..150,
+        format in formats(),
+    ) {
+        let mut random = Random(seed);
+        let rows = Rows::new(&random.weight(format, [out, input]));
+        let x = random.vec(tokens * input);
+        let want = product(&x, &rows, tokens);
+        let portable = linear_with(InstructionSet::Portable, &x, &rows, tokens);
+        for (got, (want, size)) in portable.iter().zip(&want) {
+            prop_assert!((f64::from(*got) - want).abs() <= 2e-6 * size, "{got} {want}");
+        }
+        for set in InstructionSet::available() {
+            let got = linear_with(set, &x, &rows, tokens);
+            let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&got), bits(&portable), "{:?}", set);
+        }
+    }
+
+    /// Breaks with: a path for many tokens that rounds in another order than the one for few.
+    #[test]
+    fn a_token_has_the_same_bits_in_any_company(
+        seed: u64, tokens in 2usize..14, out in 1usize..10, input in 1usize..150,
+        format in formats(),
+    ) {
+        let mut random = Random(seed);
+        let rows = Rows::new(&random.weight(format, [out, input]));
+        let x = random.vec(tokens * input);
+        let together = linear(&x, &rows, tokens);
+        for (x, y) in x.chunks_exact(input).zip(together.chunks_exact(out)) {
+            prop_assert_eq!(linear(x, &rows, 1), y);
+        }
+    }
+}
+
+/// Breaks with: a NaN code that is read as 480, or one that spoils the rows beside it.
+#[test]
+fn a_nan_code_makes_its_row_nan() {
+    let mut codes = vec![0x38u8; 5 * 64]; // 1.0
+    codes[2 * 64 + 17] = 0xff;
+    let weight = Packed::<Flex>::Fp8Block {
+        data: tensor(Bytes::from_bytes_vec(codes), [5, 64], DType::U8),
+        scale: tensor(Bytes::from_elems(vec![0.5f32; 2]), [1, 2], DType::F32),
+        block: [128, 32],
+        shape: [5, 64],
+    };
+    for set in InstructionSet::available() {
+        for tokens in [1, 12] {
+            let y = linear_with(set, &vec![1.0; tokens * 64], &Rows::new(&weight), tokens);
+            for y in y.chunks_exact(5) {
+                assert!(y[2].is_nan());
+                assert_eq!([y[0], y[1], y[3], y[4]], [32.0; 4]);
+            }
+        }
+    }
+}
+
+/// Breaks with: a scale that overflows beside the factor that e4m3's bits need.
+#[test]
+fn a_large_scale_is_multiplied_exactly() {
+    let weight = Packed::<Flex>::Fp8Block {
+        data: tensor(Bytes::from_bytes_vec(vec![0x38; 32]), [1, 32], DType::U8),
+        scale: tensor(Bytes::from_elems(vec![1e30f32]), [1, 1], DType::F32),
+        block: [128, 128],
+        shape: [1, 32],
+    };
+    for set in InstructionSet::available() {
+        let mut x = vec![0.0; 32];
+        x[3] = 2.0;
+        assert_eq!(linear_with(set, &x, &Rows::new(&weight), 1), [2e30]);
+    }
+}
