@@ -9,17 +9,16 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::output::{self, Partial};
 use crate::{Adapter, Checkpoint, Dtype, ScaleFmt, Warning, WeightsError};
 
 mod outputs;
-mod partial;
-mod shard;
 mod side_files;
 mod transcode;
 
-use outputs::{Action, Outputs, Shard, Task};
-use partial::Partial;
-use shard::ShardWriter;
+use outputs::{Action, Outputs};
+
+pub use crate::output::Progress;
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,28 +50,9 @@ impl Default for ConvertOptions {
     fn default() -> Self {
         Self {
             format: ConvertFormat::Bf16,
-            shard_bytes: 5_000_000_000,
+            shard_bytes: output::SHARD_BYTES,
         }
     }
-}
-
-/// How far a conversion has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress<'a> {
-    /// The source tensor in hand.
-    pub tensor: &'a str,
-    /// Source weights finished (a weight and its scales count as one).
-    pub tensors_done: u64,
-    /// Source weights in all.
-    pub tensors_total: u64,
-    /// Bytes of output written or kept from an earlier run.
-    pub bytes_done: u64,
-    /// Bytes of output in all.
-    pub bytes_total: u64,
-    /// The shard in hand, from 1.
-    pub shard: usize,
-    /// Shards in all.
-    pub shards: usize,
 }
 
 /// What a finished conversion did.
@@ -156,115 +136,31 @@ fn write(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
-    if options.shard_bytes == 0 {
-        let problem = "is 0; at least 1".to_owned();
-        return Err(WeightsError::BadOption {
-            option: "shard bytes",
-            problem,
-        });
-    }
     let warnings = checkpoint.verify()?;
     let outputs = Outputs::plan(checkpoint, adapter, options)?;
     let partial = Partial::claim(out_dir, outputs.fingerprint(checkpoint))?;
 
-    let mut run = Run {
-        checkpoint,
-        outputs: &outputs,
-        partial: &partial,
-        progress,
-        tensors_done: 0,
-        bytes_done: 0,
-    };
-    let mut shards_kept = 0;
-    for (number, shard) in outputs.shards.iter().enumerate() {
-        if partial.holds(shard) {
-            shards_kept += 1;
-            run.tensors_done += shard.tasks.len() as u64;
-            run.bytes_done += shard.data_bytes;
-        } else {
-            run.write_shard(number, shard)?;
-        }
-    }
+    let shards = &outputs.shards;
+    let shards_kept = output::fill(shards, &partial, progress, &mut |job, sink| {
+        transcode::run(checkpoint, job, &outputs, sink)
+    })?;
     let side_files = side_files::write(checkpoint, &outputs, partial.dir())?;
     partial.finish(out_dir)?;
     Ok(ConvertReport {
         out_dir: out_dir.into(),
-        shards: outputs.shards.len(),
+        shards: shards.len(),
         shards_kept,
-        tensors: outputs.shards.iter().map(|s| s.tensors.len() as u64).sum(),
+        tensors: output::num_tensors(shards),
         merged: outputs.merged(),
         dequantized: outputs.count(|a| matches!(a, Action::Dequantize)),
         quantized: outputs.count(|a| matches!(a, Action::Quantize | Action::Requantize)),
         cast: outputs.count(|a| matches!(a, Action::Cast(_))),
         copied: outputs.count(|a| matches!(a, Action::Copy { .. } | Action::CopyQuantized)),
         source_bytes: checkpoint.data_bytes(),
-        bytes: outputs.data_bytes(),
+        bytes: output::data_bytes(shards),
         side_files,
         warnings,
     })
-}
-
-/// The second pass.
-struct Run<'a> {
-    checkpoint: &'a Checkpoint,
-    outputs: &'a Outputs<'a>,
-    partial: &'a Partial,
-    progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    tensors_done: u64,
-    bytes_done: u64,
-}
-
-impl Run<'_> {
-    fn write_shard(&mut self, number: usize, shard: &Shard) -> Result<(), WeightsError> {
-        let (path, file) = self.partial.create_temporary(shard)?;
-        let total = self.outputs.data_bytes();
-        let mut writer = ShardWriter::new(file, path, shard, total - self.bytes_done)?;
-        for task in &shard.tasks {
-            let first = self.bytes_done;
-            self.tick(number, &task.source, 0)?;
-            transcode::run(
-                self.checkpoint,
-                task,
-                self.outputs,
-                &mut |output, at, bytes| {
-                    let slot = task.slots.get(output).copied().unwrap_or(usize::MAX);
-                    writer.write_at(slot, at, bytes)?;
-                    self.tick(number, &task.source, bytes.len() as u64)
-                },
-            )?;
-            debug_assert_eq!(self.bytes_done - first, task.bytes(shard));
-            self.tensors_done += 1;
-        }
-        let file = writer.into_inner();
-        file.sync_all()
-            .map_err(WeightsError::io("flush", self.partial.dir()))?;
-        drop(file);
-        self.partial.complete(shard)
-    }
-
-    fn tick(&mut self, shard: usize, tensor: &str, bytes: u64) -> Result<(), WeightsError> {
-        self.bytes_done += bytes;
-        let progress = Progress {
-            tensor,
-            tensors_done: self.tensors_done,
-            tensors_total: self
-                .outputs
-                .shards
-                .iter()
-                .map(|s| s.tasks.len() as u64)
-                .sum(),
-            bytes_done: self.bytes_done,
-            bytes_total: self.outputs.data_bytes(),
-            shard: shard + 1,
-            shards: self.outputs.shards.len(),
-        };
-        match (self.progress)(progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(WeightsError::Interrupted {
-                partial: self.partial.dir().into(),
-            }),
-        }
-    }
 }
 
 impl ConvertFormat {
@@ -283,12 +179,5 @@ impl ConvertFormat {
             Self::F32 => Dtype::F32,
             Self::Bf16 | Self::Fp8 { .. } => Dtype::BF16,
         }
-    }
-}
-
-impl Task {
-    fn bytes(&self, shard: &Shard) -> u64 {
-        let slots = self.slots.iter().filter_map(|s| shard.tensors.get(*s));
-        slots.map(|t| t.end - t.begin).sum()
     }
 }

@@ -432,15 +432,15 @@ pub enum WeightsError {
         /// The directory.
         path: PathBuf,
     },
-    /// A half-finished conversion of something else is in the way.
+    /// A half-finished checkpoint of something else is in the way.
     #[error(
-        "{path} holds a half-finished conversion of other weights or with other options. Remove it, or choose another output"
+        "{path} holds a half-finished checkpoint of other weights or with other options. Remove it, or choose another output"
     )]
     ForeignPartial {
         /// The partial directory.
         path: PathBuf,
     },
-    /// Another process is writing the same conversion.
+    /// Another process is writing the same checkpoint.
     #[error("another process is writing {path}. Wait for it to end")]
     PartialInUse {
         /// The partial directory.

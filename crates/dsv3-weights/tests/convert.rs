@@ -289,7 +289,7 @@ fn config_and_side_files_come_along() {
         b"{\"a\":1}"
     );
     assert!(!out.join("modeling_deepseek.py").exists());
-    assert!(!out.join(".dsv3-convert.json").exists());
+    assert!(!out.join(".dsv3-partial.json").exists());
     assert!(!tmp.path().join("out.partial").exists());
     let read = |dir: &Path| -> serde_json::Map<String, serde_json::Value> {
         serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap()

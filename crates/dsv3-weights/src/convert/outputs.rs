@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::checkpoint::SINGLE_FILE;
-use crate::header::{MAX_HEADER_BYTES, TensorEntry};
+use crate::fnv::Fnv;
 use crate::inventory::is_scale;
 use crate::layout::{Layout, TensorSpec};
-use crate::{Adapter, Checkpoint, Dtype, SCALE_SUFFIX, ScaleFmt, TensorView, WeightsError, fp8};
+use crate::output::{self, Shard, Wanted};
+use crate::{Adapter, Checkpoint, Dtype, ScaleFmt, TensorView, WeightsError, fp8};
 
 use super::ConvertOptions;
 
@@ -27,58 +27,24 @@ pub(super) enum Action {
     Requantize,
 }
 
-/// One source tensor (with its scales, if it has any) and where its outputs go.
+/// How a source tensor (with its scales, if it has any) becomes outputs.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) source: String,
     pub(super) action: Action,
     /// Whether an adapter changes it.
     pub(super) merged: bool,
-    /// Positions in the shard's `tensors`: the weight, then its scales if it gets any.
-    pub(super) slots: Vec<usize>,
-}
-
-/// One output file.
-#[derive(Debug)]
-pub(super) struct Shard {
-    pub(super) file_name: String,
-    /// Outputs with their places in the data.
-    pub(super) tensors: Vec<TensorEntry>,
-    pub(super) tasks: Vec<Task>,
-    pub(super) data_bytes: u64,
-    /// Length prefix and JSON, padded so that the data starts at a multiple of 8.
-    pub(super) header: Vec<u8>,
-}
-
-impl Shard {
-    pub(super) fn file_bytes(&self) -> u64 {
-        self.header.len() as u64 + self.data_bytes
-    }
 }
 
 /// The whole output.
 #[derive(Debug)]
 pub(super) struct Outputs<'a> {
-    pub(super) shards: Vec<Shard>,
+    pub(super) shards: Vec<Shard<Task>>,
     pub(super) block: [usize; 2],
     pub(super) scale_fmt: Option<ScaleFmt>,
     /// Of everything that is neither fp8 nor f32 in all formats.
     pub(super) float: Dtype,
     /// What is merged in.
     pub(super) adapter: Option<&'a Adapter>,
-}
-
-/// An output tensor before it has a place.
-struct Wanted {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-}
-
-impl Wanted {
-    fn bytes(&self) -> u64 {
-        self.shape.iter().map(|d| *d as u64).product::<u64>() * self.dtype.size_bytes() as u64
-    }
 }
 
 impl<'a> Outputs<'a> {
@@ -94,12 +60,10 @@ impl<'a> Outputs<'a> {
             .quantization
             .map_or([128, 128], |q| q.weight_block_size);
         let (scale_fmt, float) = (options.format.scale_fmt(), options.format.float());
-        let mut drafts: Vec<Vec<(Task, Vec<Wanted>)>> = vec![Vec::new()];
-        let mut filled = 0u64;
-        for tensor in checkpoint
+        let sources = checkpoint
             .tensors()
-            .filter(|t| !is_scale(checkpoint, t.name()))
-        {
+            .filter(|t| !is_scale(checkpoint, t.name()));
+        let drafts = sources.map(|tensor| {
             let spec = layout
                 .spec_of(tensor.name())
                 .filter(|s| s.name == tensor.name());
@@ -111,28 +75,9 @@ impl<'a> Outputs<'a> {
                 action => action,
             };
             let wanted = wanted(&tensor, action, block, float);
-            let bytes: u64 = wanted.iter().map(Wanted::bytes).sum();
-            if filled > 0 && filled.saturating_add(bytes) > options.shard_bytes {
-                drafts.push(Vec::new());
-                filled = 0;
-            }
-            filled += bytes;
-            let task = Task {
-                source: tensor.name().to_owned(),
-                action,
-                merged,
-                slots: Vec::new(),
-            };
-            if let Some(draft) = drafts.last_mut() {
-                draft.push((task, wanted));
-            }
-        }
-        let count = drafts.len();
-        let shards = drafts
-            .into_iter()
-            .enumerate()
-            .map(|(i, draft)| shard(i, count, draft))
-            .collect::<Result<_, _>>()?;
+            Ok((tensor.name().to_owned(), Task { action, merged }, wanted))
+        });
+        let shards = output::plan(drafts, options.shard_bytes)?;
         Ok(Self {
             shards,
             block,
@@ -142,12 +87,8 @@ impl<'a> Outputs<'a> {
         })
     }
 
-    pub(super) fn data_bytes(&self) -> u64 {
-        self.shards.iter().map(|s| s.data_bytes).sum()
-    }
-
     fn tasks(&self) -> impl Iterator<Item = &Task> {
-        self.shards.iter().flat_map(|s| &s.tasks)
+        self.shards.iter().flat_map(|s| &s.jobs).map(|j| &j.task)
     }
 
     /// Tensors of which this becomes, and nothing else.
@@ -189,11 +130,11 @@ impl<'a> Outputs<'a> {
         for shard in &self.shards {
             let _ = writeln!(hash, "{}", shard.file_name);
             hash.update(&shard.header);
-            for task in &shard.tasks {
-                let _ = writeln!(hash, "{} {:?} {:?}", task.source, task.action, task.slots);
+            for job in &shard.jobs {
+                let _ = writeln!(hash, "{} {:?} {:?}", job.name, job.task.action, job.slots);
             }
         }
-        format!("{:016x}", hash.0)
+        format!("{:016x}", hash.finish())
     }
 }
 
@@ -244,121 +185,7 @@ fn wanted(tensor: &TensorView<'_>, action: Action, block: [usize; 2], float: Dty
         Action::Cast(dtype) => vec![one(dtype)],
         Action::Dequantize => vec![one(float)],
         Action::CopyQuantized | Action::Quantize | Action::Requantize => {
-            let sides = tensor
-                .shape()
-                .iter()
-                .zip(block)
-                .map(|(d, b)| d.div_ceil(b))
-                .collect();
-            let name = format!("{}{SCALE_SUFFIX}", tensor.name());
-            vec![
-                one(Dtype::F8E4M3),
-                Wanted {
-                    name,
-                    dtype: Dtype::F32,
-                    shape: sides,
-                },
-            ]
+            Wanted::fp8(tensor.name(), tensor.shape(), block)
         }
-    }
-}
-
-/// Gives every output its place: wide elements first, so that all of them are aligned.
-fn shard(
-    number: usize,
-    count: usize,
-    draft: Vec<(Task, Vec<Wanted>)>,
-) -> Result<Shard, WeightsError> {
-    let (mut tasks, mut all) = (Vec::new(), Vec::new());
-    for (mut task, wanted) in draft {
-        task.slots = (all.len()..all.len() + wanted.len()).collect();
-        tasks.push(task);
-        all.extend(wanted);
-    }
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_key(|i| std::cmp::Reverse(all[*i].dtype.size_bytes()));
-    let mut place = vec![0; all.len()];
-    let mut tensors = Vec::with_capacity(all.len());
-    let mut at = 0;
-    for (slot, i) in order.iter().enumerate() {
-        let Wanted { name, dtype, shape } = &all[*i];
-        let end = at + all[*i].bytes();
-        place[*i] = slot;
-        let (name, shape) = (name.clone(), shape.clone());
-        tensors.push(TensorEntry {
-            name,
-            dtype: *dtype,
-            shape,
-            begin: at,
-            end,
-        });
-        at = end;
-    }
-    for slot in tasks.iter_mut().flat_map(|t| &mut t.slots) {
-        *slot = place[*slot];
-    }
-    let header = header(&tensors)?;
-    let file_name = if count == 1 {
-        SINGLE_FILE.to_owned()
-    } else {
-        format!("model-{:05}-of-{count:05}.safetensors", number + 1)
-    };
-    Ok(Shard {
-        file_name,
-        tensors,
-        tasks,
-        data_bytes: at,
-        header,
-    })
-}
-
-/// Length prefix and JSON of a safetensors file.
-fn header(tensors: &[TensorEntry]) -> Result<Vec<u8>, WeightsError> {
-    // transformers refuses files whose metadata do not name a format.
-    let mut json = String::from(r#"{"__metadata__":{"format":"pt"}"#);
-    for t in tensors {
-        let name = serde_json::Value::from(t.name.as_str());
-        let _ = write!(
-            json,
-            r#",{name}:{{"dtype":"{}","shape":{:?},"data_offsets":[{},{}]}}"#,
-            t.dtype, t.shape, t.begin, t.end
-        );
-    }
-    json.push('}');
-    while json.len() % 8 != 0 {
-        json.push(' ');
-    }
-    if json.len() as u64 > MAX_HEADER_BYTES {
-        return Err(WeightsError::BadOption {
-            option: "shard bytes",
-            problem: "is so large that a header would exceed the format's bound; use less".into(),
-        });
-    }
-    let mut header = (json.len() as u64).to_le_bytes().to_vec();
-    header.extend(json.as_bytes());
-    Ok(header)
-}
-
-/// FNV-1a: the same in every version of this program, which the standard hasher does not promise.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn update(&mut self, bytes: &[u8]) {
-        for b in bytes {
-            self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
-impl std::fmt::Write for Fnv {
-    fn write_str(&mut self, s: &str) -> std::fmt::Result {
-        self.update(s.as_bytes());
-        Ok(())
     }
 }

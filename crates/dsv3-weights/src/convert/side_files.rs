@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::{CONFIG_FILE, INDEX_FILE};
+use crate::checkpoint::CONFIG_FILE;
 use crate::config::MAX_CONFIG_BYTES;
+use crate::output::{copy_file, write_index, write_json};
 use crate::{Checkpoint, Dtype, ScaleFmt, WeightsError, json};
 
 use super::outputs::Outputs;
@@ -30,17 +31,7 @@ pub(super) fn write(
     outputs: &Outputs<'_>,
     dir: &Path,
 ) -> Result<Vec<String>, WeightsError> {
-    if outputs.shards.len() > 1 {
-        let mut weight_map = serde_json::Map::new();
-        for shard in &outputs.shards {
-            for tensor in &shard.tensors {
-                weight_map.insert(tensor.name.clone(), Value::from(shard.file_name.as_str()));
-            }
-        }
-        let total_size = outputs.data_bytes();
-        let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
-        write_json(&dir.join(INDEX_FILE), &index)?;
-    }
+    write_index(dir, &outputs.shards)?;
     let config = config(checkpoint, outputs)?;
     write_json(&dir.join(CONFIG_FILE), &config)?;
     let mut copied = Vec::new();
@@ -52,8 +43,7 @@ pub(super) fn write(
         if let Some(parent) = to.parent() {
             std::fs::create_dir_all(parent).map_err(WeightsError::io("create", parent))?;
         }
-        let size = std::fs::metadata(&from).map_or(0, |m| m.len());
-        std::fs::copy(&from, &to).map_err(WeightsError::write(&to, size))?;
+        copy_file(&from, &to)?;
         copied.push(name.to_owned());
     }
     Ok(copied)
@@ -98,11 +88,4 @@ fn config(checkpoint: &Checkpoint, outputs: &Outputs<'_>) -> Result<Value, Weigh
         }
     }
     Ok(config)
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<(), WeightsError> {
-    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
-    text.push(b'\n');
-    let size = text.len() as u64;
-    std::fs::write(path, text).map_err(WeightsError::write(path, size))
 }

@@ -3,6 +3,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::output::{Job, Sink};
 use crate::{AdapterFactors, Checkpoint, Dtype, ScaleFmt, TensorView, WeightsError, decode, fp8};
 
 use super::outputs::{Action, Outputs, Task};
@@ -10,30 +11,27 @@ use super::outputs::{Action, Outputs, Task};
 /// How many elements are held as f32 at once, unless one row of blocks has more.
 const CHUNK_ELEMENTS: usize = 1 << 22;
 
-/// Takes bytes of an output (0 the weight, 1 its scales) at an offset into it.
-pub(super) type Sink<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<(), WeightsError> + 'a;
-
 pub(super) fn run(
     checkpoint: &Checkpoint,
-    task: &Task,
+    job: &Job<Task>,
     outputs: &Outputs<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<(), WeightsError> {
-    let tensor = checkpoint.tensor(&task.source)?;
+    let tensor = checkpoint.tensor(&job.name)?;
     let walk = Walk {
         checkpoint,
         tensor: &tensor,
         block: outputs.block,
-        change: outputs.adapter.and_then(|a| a.get(&task.source)),
+        change: outputs.adapter.and_then(|a| a.get(&job.name)),
     };
-    match task.action {
+    match job.task.action {
         Action::Copy { check } => copy(&tensor, check, sink),
         Action::CopyQuantized => {
             copy_codes(&tensor, sink)?;
             let (_, scales) = checkpoint.block_scales(&tensor)?;
             sink(1, 0, &f32_bytes(&scales))
         }
-        Action::Cast(dtype) if !task.merged => cast(&tensor, dtype, sink),
+        Action::Cast(dtype) if !job.task.merged => cast(&tensor, dtype, sink),
         Action::Cast(_) | Action::Dequantize => walk.by_rows(|first, _, values| {
             let at = (first * outputs.float.size_bytes()) as u64;
             sink(0, at, &encode(&tensor, first, values, outputs.float)?)

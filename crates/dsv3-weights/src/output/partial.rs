@@ -1,4 +1,4 @@
-//! The directory of an unfinished conversion.
+//! The directory of an unfinished checkpoint.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::WeightsError;
 
-use super::outputs::Shard;
+use super::Shard;
 
-/// Says which conversion a partial directory belongs to; locked while one is written.
-const JOURNAL: &str = ".dsv3-convert.json";
+/// Says what a partial directory will be; locked while it is written.
+const JOURNAL: &str = ".dsv3-partial.json";
 
 #[derive(serde::Serialize, serde::Deserialize, PartialEq)]
 struct Journal {
@@ -19,14 +19,14 @@ struct Journal {
 
 /// `OUT.partial`, claimed by this process.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(crate) struct Partial {
     dir: PathBuf,
     journal: File,
 }
 
 impl Partial {
-    /// Makes `OUT.partial`, or takes up the one that the same conversion left behind.
-    pub(super) fn claim(out_dir: &Path, fingerprint: String) -> Result<Self, WeightsError> {
+    /// Makes `OUT.partial`, or takes up the one that the same command left behind.
+    pub(crate) fn claim(out_dir: &Path, fingerprint: String) -> Result<Self, WeightsError> {
         if fs::symlink_metadata(out_dir).is_ok() {
             return Err(WeightsError::OutputExists {
                 path: out_dir.into(),
@@ -88,12 +88,12 @@ impl Partial {
         Ok(Self { dir, journal })
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Whether an earlier run finished this shard: its length and its whole header are right.
-    pub(super) fn holds(&self, shard: &Shard) -> bool {
+    pub(crate) fn holds<T>(&self, shard: &Shard<T>) -> bool {
         let path = self.dir.join(&shard.file_name);
         if !fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() == shard.file_bytes())
         {
@@ -105,7 +105,10 @@ impl Partial {
     }
 
     /// A new file under the shard's temporary name; what an interrupted run left there is removed.
-    pub(super) fn create_temporary(&self, shard: &Shard) -> Result<(PathBuf, File), WeightsError> {
+    pub(crate) fn create_temporary<T>(
+        &self,
+        shard: &Shard<T>,
+    ) -> Result<(PathBuf, File), WeightsError> {
         let path = self.temporary(shard);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -121,7 +124,7 @@ impl Partial {
     }
 
     /// Gives a fully written shard its name.
-    pub(super) fn complete(&self, shard: &Shard) -> Result<(), WeightsError> {
+    pub(crate) fn complete<T>(&self, shard: &Shard<T>) -> Result<(), WeightsError> {
         let path = self.dir.join(&shard.file_name);
         fs::rename(self.temporary(shard), &path).map_err(WeightsError::io("rename", &path))?;
         sync_dir(&self.dir);
@@ -130,7 +133,7 @@ impl Partial {
 
     /// Gives the whole directory its name. The journal goes last, so that a crash in between
     /// leaves either a partial that can be gone on with or a finished output.
-    pub(super) fn finish(self, out_dir: &Path) -> Result<(), WeightsError> {
+    pub(crate) fn finish(self, out_dir: &Path) -> Result<(), WeightsError> {
         sync_dir(&self.dir);
         if fs::symlink_metadata(out_dir).is_ok() {
             return Err(WeightsError::OutputExists {
@@ -146,7 +149,7 @@ impl Partial {
         Ok(())
     }
 
-    fn temporary(&self, shard: &Shard) -> PathBuf {
+    fn temporary<T>(&self, shard: &Shard<T>) -> PathBuf {
         self.dir.join(format!("{}.tmp", shard.file_name))
     }
 }

@@ -3,25 +3,27 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use crate::WeightsError;
+use crate::{TensorEntry, WeightsError};
 
-use super::outputs::Shard;
+use super::Shard;
 
 /// A file whose header is written and whose tensors are being filled in.
 #[derive(Debug)]
 pub(super) struct ShardWriter<'a, W> {
     file: W,
     path: PathBuf,
-    shard: &'a Shard,
+    /// Where the data starts.
+    data: u64,
+    tensors: &'a [TensorEntry],
     /// Bytes still to be written, here and in the shards that follow.
     needed: u64,
 }
 
 impl<'a, W: Write + Seek> ShardWriter<'a, W> {
-    pub(super) fn new(
+    pub(super) fn new<T>(
         mut file: W,
         path: PathBuf,
-        shard: &'a Shard,
+        shard: &'a Shard<T>,
         needed: u64,
     ) -> Result<Self, WeightsError> {
         let written = file.write_all(&shard.header);
@@ -32,7 +34,8 @@ impl<'a, W: Write + Seek> ShardWriter<'a, W> {
         Ok(Self {
             file,
             path,
-            shard,
+            data: shard.header.len() as u64,
+            tensors: &shard.tensors,
             needed,
         })
     }
@@ -44,15 +47,15 @@ impl<'a, W: Write + Seek> ShardWriter<'a, W> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), WeightsError> {
-        let Some(tensor) = self.shard.tensors.get(slot) else {
+        let Some(tensor) = self.tensors.get(slot) else {
             return Err(WeightsError::WrongLength {
                 what: "output tensors of a shard",
                 expected: slot.saturating_add(1),
-                given: self.shard.tensors.len(),
+                given: self.tensors.len(),
             });
         };
         debug_assert!(tensor.begin + offset + bytes.len() as u64 <= tensor.end);
-        let at = self.shard.header.len() as u64 + tensor.begin + offset;
+        let at = self.data + tensor.begin + offset;
         let written = self
             .file
             .seek(SeekFrom::Start(at))
@@ -70,7 +73,8 @@ impl<'a, W: Write + Seek> ShardWriter<'a, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, TensorEntry};
+    use crate::Dtype;
+    use crate::output::Job;
 
     /// A disk with room for so many bytes.
     #[derive(Debug)]
@@ -107,7 +111,7 @@ mod tests {
         let shard = Shard {
             file_name: "model.safetensors".into(),
             tensors: vec![entry("a", 0, 8), entry("b", 8, 16)],
-            tasks: Vec::new(),
+            jobs: Vec::<Job<()>>::new(),
             data_bytes: 16,
             header: vec![1; 4],
         };

@@ -1,0 +1,180 @@
+//! Writing a checkpoint whose every tensor is known beforehand, whatever its values come from.
+//!
+//! Files are laid out first ([`plan`]) and filled then ([`fill`]), a few megabytes at a time, under
+//! temporary names in `OUT.partial`, which gets its name when all is there.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::WeightsError;
+use crate::checkpoint::INDEX_FILE;
+
+mod partial;
+mod shard;
+mod writer;
+
+pub(crate) use partial::Partial;
+pub(crate) use shard::{Job, Shard, Wanted, plan};
+use writer::ShardWriter;
+
+/// The largest file by default, as those of the published checkpoint.
+pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// Takes bytes of one of a job's outputs (0 the weight, 1 its scales) at an offset into it.
+pub(crate) type Sink<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<(), WeightsError> + 'a;
+
+/// How far the writing of a checkpoint has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The weight in hand.
+    pub tensor: &'a str,
+    /// Weights finished (a weight and its scales count as one).
+    pub tensors_done: u64,
+    /// Weights in all.
+    pub tensors_total: u64,
+    /// Bytes of output written or kept from an earlier run.
+    pub bytes_done: u64,
+    /// Bytes of output in all.
+    pub bytes_total: u64,
+    /// The shard in hand, from 1.
+    pub shard: usize,
+    /// Shards in all.
+    pub shards: usize,
+}
+
+/// Writes the shards that an earlier run has not finished; returns how many it had.
+///
+/// `values` hands a job's bytes to its sink, each once. `progress` is called for every piece;
+/// [`ControlFlow::Break`] stops.
+pub(crate) fn fill<T>(
+    shards: &[Shard<T>],
+    partial: &Partial,
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    values: &mut dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), WeightsError>,
+) -> Result<usize, WeightsError> {
+    let mut run = Run {
+        partial,
+        progress,
+        tensors_done: 0,
+        tensors_total: shards.iter().map(|s| s.jobs.len() as u64).sum(),
+        bytes_done: 0,
+        bytes_total: data_bytes(shards),
+        shard: 0,
+        shards: shards.len(),
+    };
+    let mut kept = 0;
+    for shard in shards {
+        run.shard += 1;
+        if partial.holds(shard) {
+            kept += 1;
+            run.tensors_done += shard.jobs.len() as u64;
+            run.bytes_done += shard.data_bytes;
+        } else {
+            run.write(shard, values)?;
+        }
+    }
+    Ok(kept)
+}
+
+/// Bytes of tensor data in all of them.
+pub(crate) fn data_bytes<T>(shards: &[Shard<T>]) -> u64 {
+    shards.iter().map(|s| s.data_bytes).sum()
+}
+
+/// Tensors in all of them, scale tensors too.
+pub(crate) fn num_tensors<T>(shards: &[Shard<T>]) -> u64 {
+    shards.iter().map(|s| s.tensors.len() as u64).sum()
+}
+
+/// `model.safetensors.index.json`, where there is more than one file.
+pub(crate) fn write_index<T>(dir: &Path, shards: &[Shard<T>]) -> Result<(), WeightsError> {
+    if shards.len() < 2 {
+        return Ok(());
+    }
+    let mut weight_map = serde_json::Map::new();
+    for shard in shards {
+        for tensor in &shard.tensors {
+            weight_map.insert(tensor.name.clone(), Value::from(shard.file_name.as_str()));
+        }
+    }
+    let total_size = data_bytes(shards);
+    let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
+    write_json(&dir.join(INDEX_FILE), &index)
+}
+
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), WeightsError> {
+    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    text.push(b'\n');
+    let size = text.len() as u64;
+    std::fs::write(path, text).map_err(WeightsError::write(path, size))
+}
+
+/// Copies a file that stands beside the weights.
+pub(crate) fn copy_file(from: &Path, to: &Path) -> Result<(), WeightsError> {
+    let size = std::fs::metadata(from)
+        .map_err(WeightsError::io("read", from))?
+        .len();
+    std::fs::copy(from, to).map_err(WeightsError::write(to, size))?;
+    Ok(())
+}
+
+/// The filling of all shards.
+struct Run<'a> {
+    partial: &'a Partial,
+    progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    tensors_done: u64,
+    tensors_total: u64,
+    bytes_done: u64,
+    bytes_total: u64,
+    shard: usize,
+    shards: usize,
+}
+
+impl Run<'_> {
+    fn write<T>(
+        &mut self,
+        shard: &Shard<T>,
+        values: &mut dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), WeightsError>,
+    ) -> Result<(), WeightsError> {
+        let (path, file) = self.partial.create_temporary(shard)?;
+        let left = self.bytes_total - self.bytes_done;
+        let mut writer = ShardWriter::new(file, path, shard, left)?;
+        for job in &shard.jobs {
+            let first = self.bytes_done;
+            self.tick(&job.name, 0)?;
+            values(job, &mut |output, at, bytes| {
+                let slot = job.slots.get(output).copied().unwrap_or(usize::MAX);
+                writer.write_at(slot, at, bytes)?;
+                self.tick(&job.name, bytes.len() as u64)
+            })?;
+            debug_assert_eq!(self.bytes_done - first, shard.bytes_of(job));
+            self.tensors_done += 1;
+        }
+        let file = writer.into_inner();
+        file.sync_all()
+            .map_err(WeightsError::io("flush", self.partial.dir()))?;
+        drop(file);
+        self.partial.complete(shard)
+    }
+
+    fn tick(&mut self, tensor: &str, bytes: u64) -> Result<(), WeightsError> {
+        self.bytes_done += bytes;
+        let progress = Progress {
+            tensor,
+            tensors_done: self.tensors_done,
+            tensors_total: self.tensors_total,
+            bytes_done: self.bytes_done,
+            bytes_total: self.bytes_total,
+            shard: self.shard,
+            shards: self.shards,
+        };
+        match (self.progress)(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(WeightsError::Interrupted {
+                partial: self.partial.dir().into(),
+            }),
+        }
+    }
+}

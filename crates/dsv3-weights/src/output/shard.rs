@@ -1,0 +1,181 @@
+//! One safetensors file before it is written: its tensors, their places, its header.
+
+use std::cmp::Reverse;
+use std::fmt::Write as _;
+
+use crate::checkpoint::SINGLE_FILE;
+use crate::header::{MAX_HEADER_BYTES, TensorEntry};
+use crate::{Dtype, SCALE_SUFFIX, WeightsError};
+
+/// An output tensor before it has a place.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Wanted {
+    /// A weight in fp8 and its block scales.
+    pub(crate) fn fp8(name: &str, shape: &[usize], block: [usize; 2]) -> Vec<Self> {
+        let sides = shape.iter().zip(block).map(|(d, b)| d.div_ceil(b));
+        vec![
+            Self {
+                name: name.to_owned(),
+                dtype: Dtype::F8E4M3,
+                shape: shape.to_vec(),
+            },
+            Self {
+                name: format!("{name}{SCALE_SUFFIX}"),
+                dtype: Dtype::F32,
+                shape: sides.collect(),
+            },
+        ]
+    }
+
+    fn bytes(&self) -> u64 {
+        self.shape.iter().map(|d| *d as u64).product::<u64>() * self.dtype.size_bytes() as u64
+    }
+}
+
+/// What makes a weight (with its scales, if it gets any) and where its outputs go.
+#[derive(Debug)]
+pub(crate) struct Job<T> {
+    /// The weight's name.
+    pub(crate) name: String,
+    /// Where its values come from.
+    pub(crate) task: T,
+    /// Positions in the shard's `tensors`: the weight, then its scales.
+    pub(crate) slots: Vec<usize>,
+}
+
+/// One output file.
+#[derive(Debug)]
+pub(crate) struct Shard<T> {
+    pub(crate) file_name: String,
+    /// Outputs with their places in the data.
+    pub(crate) tensors: Vec<TensorEntry>,
+    pub(crate) jobs: Vec<Job<T>>,
+    pub(crate) data_bytes: u64,
+    /// Length prefix and JSON, padded so that the data starts at a multiple of 8.
+    pub(crate) header: Vec<u8>,
+}
+
+impl<T> Shard<T> {
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.header.len() as u64 + self.data_bytes
+    }
+
+    /// Bytes of a job's outputs.
+    pub(super) fn bytes_of(&self, job: &Job<T>) -> u64 {
+        let slots = job.slots.iter().filter_map(|s| self.tensors.get(*s));
+        slots.map(|t| t.end - t.begin).sum()
+    }
+}
+
+/// A weight's name, where its values come from, and its outputs.
+type Draft<T> = (String, T, Vec<Wanted>);
+
+/// Lays out the files: a shard ends before it would exceed `shard_bytes`; a weight and its scales
+/// are never parted.
+pub(crate) fn plan<T>(
+    drafts: impl IntoIterator<Item = Result<Draft<T>, WeightsError>>,
+    shard_bytes: u64,
+) -> Result<Vec<Shard<T>>, WeightsError> {
+    if shard_bytes == 0 {
+        let problem = "is 0; at least 1".to_owned();
+        return Err(WeightsError::BadOption {
+            option: "shard bytes",
+            problem,
+        });
+    }
+    let mut files: Vec<Vec<Draft<T>>> = vec![Vec::new()];
+    let mut filled = 0u64;
+    for draft in drafts {
+        let draft = draft?;
+        let bytes: u64 = draft.2.iter().map(Wanted::bytes).sum();
+        if filled > 0 && filled.saturating_add(bytes) > shard_bytes {
+            files.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(file) = files.last_mut() {
+            file.push(draft);
+        }
+    }
+    let count = files.len();
+    let files = files.into_iter().enumerate();
+    files.map(|(i, file)| shard(i, count, file)).collect()
+}
+
+/// Gives every output its place: wide elements first, so that all of them are aligned.
+fn shard<T>(number: usize, count: usize, file: Vec<Draft<T>>) -> Result<Shard<T>, WeightsError> {
+    let (mut jobs, mut all) = (Vec::new(), Vec::new());
+    for (name, task, wanted) in file {
+        let slots = (all.len()..all.len() + wanted.len()).collect();
+        jobs.push(Job { name, task, slots });
+        all.extend(wanted);
+    }
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|i| Reverse(all[*i].dtype.size_bytes()));
+    let mut place = vec![0; all.len()];
+    let mut tensors = Vec::with_capacity(all.len());
+    let mut at = 0;
+    for (slot, i) in order.iter().enumerate() {
+        let Wanted { name, dtype, shape } = &all[*i];
+        let end = at + all[*i].bytes();
+        place[*i] = slot;
+        let (name, shape) = (name.clone(), shape.clone());
+        tensors.push(TensorEntry {
+            name,
+            dtype: *dtype,
+            shape,
+            begin: at,
+            end,
+        });
+        at = end;
+    }
+    for slot in jobs.iter_mut().flat_map(|j| &mut j.slots) {
+        *slot = place[*slot];
+    }
+    let header = header(&tensors)?;
+    let file_name = if count == 1 {
+        SINGLE_FILE.to_owned()
+    } else {
+        format!("model-{:05}-of-{count:05}.safetensors", number + 1)
+    };
+    Ok(Shard {
+        file_name,
+        tensors,
+        jobs,
+        data_bytes: at,
+        header,
+    })
+}
+
+/// Length prefix and JSON of a safetensors file.
+fn header(tensors: &[TensorEntry]) -> Result<Vec<u8>, WeightsError> {
+    // transformers refuses files whose metadata do not name a format.
+    let mut json = String::from(r#"{"__metadata__":{"format":"pt"}"#);
+    for t in tensors {
+        let name = serde_json::Value::from(t.name.as_str());
+        let _ = write!(
+            json,
+            r#",{name}:{{"dtype":"{}","shape":{:?},"data_offsets":[{},{}]}}"#,
+            t.dtype, t.shape, t.begin, t.end
+        );
+    }
+    json.push('}');
+    while json.len() % 8 != 0 {
+        json.push(' ');
+    }
+    if json.len() as u64 > MAX_HEADER_BYTES {
+        return Err(WeightsError::BadOption {
+            option: "shard bytes",
+            problem: "is so large that a header would exceed the format's bound; use less".into(),
+        });
+    }
+    let mut header = (json.len() as u64).to_le_bytes().to_vec();
+    header.extend(json.as_bytes());
+    Ok(header)
+}
