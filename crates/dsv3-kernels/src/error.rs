@@ -17,6 +17,16 @@ pub enum KernelsError {
         /// What there is.
         found: usize,
     },
+    /// Columns of a weight in groups that are no whole number of units.
+    #[error(
+        "{what} has {columns} columns; integer codes stand in units of 32: use a multiple of it"
+    )]
+    Columns {
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        columns: usize,
+    },
     /// Factors of a low-rank change that are of another weight.
     #[error(
         "low-rank factors A {a:?} and B {b:?} don't fit a weight of shape {weight:?}: \

@@ -48,7 +48,9 @@ pub use functions::{
 };
 pub use low_rank::LowRank;
 pub use ops::Dsv3Ops;
-pub use packed::{Activations, Expert, Experts, HalfFormat, Packed, Routed};
+pub use packed::{
+    Activations, Expert, Experts, GroupCodes, GroupFormat, HalfFormat, Packed, Routed,
+};
 pub use spec::{MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans};
 pub use training::{
     AttentionCall, AttentionGradient, Dsv3Training, ExpertMatrices, ExpertsCall, ExpertsGradient,

@@ -15,6 +15,47 @@ pub enum HalfFormat {
     F16,
 }
 
+/// How a row of integer codes with group scales lies in memory.
+///
+/// First the codes, then one f16 scale for each `columns` columns, then zeros up to `row_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupFormat {
+    /// The codes.
+    pub codes: GroupCodes,
+    /// Columns that share a scale: a multiple of 32.
+    pub columns: usize,
+    /// Bytes from one row to the next.
+    pub row_bytes: usize,
+}
+
+/// Integer codes of a weight; the input dimension is a multiple of 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupCodes {
+    /// i8: value = code · scale.
+    Int8,
+    /// Four bits: value = (code − 8) · scale. Of the 16 bytes for 32 columns, byte `i` has column
+    /// `i` in its lower half and column `16 + i` in its upper one.
+    Int4,
+}
+
+/// Columns that are coded together.
+pub(crate) const GROUP_UNIT: usize = 32;
+
+impl GroupFormat {
+    /// Bytes of a row's codes.
+    pub(crate) fn code_bytes(&self, input: usize) -> usize {
+        match self.codes {
+            GroupCodes::Int8 => input,
+            GroupCodes::Int4 => input / 2,
+        }
+    }
+
+    /// Scales of a row.
+    pub(crate) fn scales(&self, input: usize) -> usize {
+        input.div_ceil(self.columns)
+    }
+}
+
 /// How a linear layer treats its input before it meets an fp8 weight.
 ///
 /// DeepSeek trained with activations quantised as well (W8A8, DeepSeek-V3 report §3.3.2);
@@ -64,6 +105,15 @@ pub enum Packed<B: Backend> {
         /// `[out, in]`
         shape: [usize; 2],
     },
+    /// Integer codes and, behind each row's, the scales of its groups.
+    Group {
+        /// The bytes, `[out, row_bytes]`.
+        data: IntTensor<B>,
+        /// Their meaning.
+        format: GroupFormat,
+        /// `[out, in]`
+        shape: [usize; 2],
+    },
 }
 
 impl<B: Backend> Packed<B> {
@@ -74,7 +124,9 @@ impl<B: Backend> Packed<B> {
                 let shape = burn::backend::TensorMetadata::shape(weight);
                 [shape[0], shape[1]]
             }
-            Packed::Half { shape, .. } | Packed::Fp8Block { shape, .. } => *shape,
+            Packed::Half { shape, .. }
+            | Packed::Fp8Block { shape, .. }
+            | Packed::Group { shape, .. } => *shape,
         }
     }
 

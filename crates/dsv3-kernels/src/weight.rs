@@ -5,7 +5,7 @@ use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, Tensor
 
 use crate::error::KernelsError;
 use crate::low_rank::LowRank;
-use crate::packed::{Expert, HalfFormat, Packed};
+use crate::packed::{Expert, GROUP_UNIT, GroupFormat, HalfFormat, Packed};
 
 /// A linear layer's matrix `[out, in]`: plain, so that training can move it, or packed as the
 /// checkpoint has it; and the factors of an adapter beside it, if one is attached. Modules never
@@ -45,6 +45,11 @@ enum Repr {
         data: Tensor<2, Int>,
         scale: Tensor<2>,
         block: [usize; 2],
+        shape: [usize; 2],
+    },
+    Group {
+        data: Tensor<2, Int>,
+        format: GroupFormat,
         shape: [usize; 2],
     },
 }
@@ -144,6 +149,39 @@ impl Weight {
         }))
     }
 
+    /// Integer codes with group scales, row by row as [`GroupFormat`] says.
+    ///
+    /// # Errors
+    /// When the input dimension or the group is not a multiple of 32, a row's codes and scales
+    /// are longer than `row_bytes`, or `bytes` is not exactly `out` rows long.
+    pub fn group(
+        bytes: bytes::Bytes,
+        format: GroupFormat,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<Self, KernelsError> {
+        let [out, input] = shape;
+        for (what, columns) in [("the input", input), ("a group", format.columns)] {
+            if columns == 0 || !columns.is_multiple_of(GROUP_UNIT) {
+                return Err(KernelsError::Columns { what, columns });
+            }
+        }
+        let needed = format.code_bytes(input) + 2 * format.scales(input);
+        if needed > format.row_bytes {
+            return Err(KernelsError::Length {
+                what: "a row of codes and scales",
+                expected: needed,
+                found: format.row_bytes,
+            });
+        }
+        check_len("a weight in groups", out * format.row_bytes, bytes.len())?;
+        Ok(Weight::new(Repr::Group {
+            data: integers(bytes, out, format.row_bytes, device),
+            format,
+            shape,
+        }))
+    }
+
     /// The weight with the factors of an adapter beside it, in place of any that were there. The
     /// weight itself stays as it is.
     ///
@@ -172,7 +210,9 @@ impl Weight {
     pub fn shape(&self) -> [usize; 2] {
         match &self.repr {
             Repr::Plain(weight) => weight.dims(),
-            Repr::Half { shape, .. } | Repr::Fp8Block { shape, .. } => *shape,
+            Repr::Half { shape, .. } | Repr::Fp8Block { shape, .. } | Repr::Group { shape, .. } => {
+                *shape
+            }
         }
     }
 
@@ -188,6 +228,7 @@ impl Weight {
             Repr::Plain(weight) => out * input * weight.dtype().size(),
             Repr::Half { .. } => out * input * 2,
             Repr::Fp8Block { scale, .. } => out * input + scale.shape().num_elements() * 4,
+            Repr::Group { format, .. } => out * format.row_bytes,
         };
         let factors = self.adapter.as_ref();
         base + factors.map_or(0, |f| f.a.dims()[0] * (out + input) * 4)
@@ -197,7 +238,9 @@ impl Weight {
     pub fn device(&self) -> Device {
         match &self.repr {
             Repr::Plain(weight) => weight.device(),
-            Repr::Half { data, .. } | Repr::Fp8Block { data, .. } => data.device(),
+            Repr::Half { data, .. } | Repr::Fp8Block { data, .. } | Repr::Group { data, .. } => {
+                data.device()
+            }
         }
     }
 
@@ -225,6 +268,15 @@ impl Weight {
                 data: data.into_dispatch(),
                 scale: scale.into_dispatch(),
                 block,
+                shape,
+            },
+            Repr::Group {
+                data,
+                format,
+                shape,
+            } => Packed::Group {
+                data: data.into_dispatch(),
+                format,
                 shape,
             },
         }

@@ -47,6 +47,15 @@ fn inner<B: Backend, C: CheckpointStrategy>(weight: Packed<Autodiff<B, C>>) -> P
             block,
             shape,
         },
+        Packed::Group {
+            data,
+            format,
+            shape,
+        } => Packed::Group {
+            data,
+            format,
+            shape,
+        },
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) fn packed_linear(
     let (data, launch) = match weight {
         Packed::Fp8Block { data, .. } => (data, true),
         Packed::Half { data, format, .. } => (data, *format == HalfFormat::Bf16),
+        Packed::Group { data, .. } => (data, false),
         Packed::Plain { weight } => (weight, false),
     };
     if !launch {

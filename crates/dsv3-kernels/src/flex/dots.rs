@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use half::f16;
+
 use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
 use super::rows::{Row, Rows};
 
@@ -120,6 +122,8 @@ impl<L: Lanes> Group<'_, L> {
                 self.decoded(rows.map(Fp8::new), buffer);
                 self.refuse_nan(&rows);
             }
+            [Row::Int8 { .. }, ..] => self.decoded(rows.map(Int8::new), buffer),
+            [Row::Int4 { .. }, ..] => self.decoded(rows.map(Int4::new), buffer),
             // Blocks that end within a unit, or scales out of all proportion: no checkpoint that
             // we know of has them.
             _ => {
@@ -227,7 +231,8 @@ fn length(row: &Row<'_>) -> usize {
     match row {
         Row::F32(values) => values.len(),
         Row::Bf16(bytes) | Row::F16(bytes) => bytes.len() / 2,
-        Row::Fp8 { codes, .. } => codes.len(),
+        Row::Fp8 { codes, .. } | Row::Int8 { codes, .. } => codes.len(),
+        Row::Int4 { codes, .. } => 2 * codes.len(),
     }
 }
 
@@ -422,5 +427,97 @@ impl Decode for Fp8<'_> {
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
         let halves = self.codes.halves::<LANES>(unit);
         halves.map(|half| lanes.mul(lanes.e4m3(half), scale))
+    }
+}
+
+/// i8 codes with an f16 scale for a number of whole units.
+#[derive(Clone, Copy)]
+struct Int8<'a> {
+    codes: Units<'a, UNIT>,
+    scales: &'a [[u8; 2]],
+    units_per_scale: usize,
+}
+
+impl<'a> Int8<'a> {
+    #[inline(always)]
+    fn new(row: Row<'a>) -> Self {
+        let (codes, scales, columns): (&[u8], &[[u8; 2]], usize) = match row {
+            Row::Int8 {
+                codes,
+                scales,
+                columns,
+            } => (codes, scales, columns),
+            _ => (&[], &[], UNIT),
+        };
+        Int8 {
+            codes: Units::new(codes),
+            scales,
+            units_per_scale: columns / UNIT,
+        }
+    }
+}
+
+impl Decode for Int8<'_> {
+    #[inline(always)]
+    fn units_per_scale(&self) -> usize {
+        self.units_per_scale
+    }
+
+    #[inline(always)]
+    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F {
+        lanes.splat(f16::from_le_bytes(self.scales[at]).to_f32())
+    }
+
+    #[inline(always)]
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
+        let halves = self.codes.halves::<LANES>(unit);
+        halves.map(|half| lanes.mul(lanes.i8(half), scale))
+    }
+}
+
+/// Four-bit codes with an f16 scale for a number of whole units.
+#[derive(Clone, Copy)]
+struct Int4<'a> {
+    codes: &'a [[u8; LANES]],
+    scales: &'a [[u8; 2]],
+    units_per_scale: usize,
+}
+
+impl<'a> Int4<'a> {
+    #[inline(always)]
+    fn new(row: Row<'a>) -> Self {
+        let (codes, scales, columns): (&[u8], &[[u8; 2]], usize) = match row {
+            Row::Int4 {
+                codes,
+                scales,
+                columns,
+            } => (codes, scales, columns),
+            _ => (&[], &[], UNIT),
+        };
+        Int4 {
+            codes: codes.as_chunks().0,
+            scales,
+            units_per_scale: columns / UNIT,
+        }
+    }
+}
+
+impl Decode for Int4<'_> {
+    #[inline(always)]
+    fn units_per_scale(&self) -> usize {
+        self.units_per_scale
+    }
+
+    /// The values of all sixteen codes.
+    #[inline(always)]
+    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F {
+        let codes: [f32; LANES] = std::array::from_fn(|code| code as f32 - 8.0);
+        let scale = f16::from_le_bytes(self.scales[at]).to_f32();
+        lanes.mul(lanes.load(&codes), lanes.splat(scale))
+    }
+
+    #[inline(always)]
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, values: L::F) -> [L::F; 2] {
+        lanes.nibbles(&self.codes[unit], values)
     }
 }

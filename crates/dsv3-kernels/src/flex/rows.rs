@@ -6,7 +6,7 @@ use burn_flex::FlexTensor;
 use dsv3_weights::fp8::E4M3_TO_F32;
 use half::{bf16, f16};
 
-use crate::packed::{HalfFormat, Packed};
+use crate::packed::{GroupCodes, GroupFormat, HalfFormat, Packed};
 
 /// The rows of a weight `[out, in]`. Holds the bytes where they lie, mapped file included.
 pub(super) struct Rows {
@@ -22,6 +22,7 @@ enum Format {
         scale: FlexTensor,
         block: [usize; 2],
     },
+    Group(GroupFormat),
 }
 
 /// One row's bytes, and how they are to be read.
@@ -38,6 +39,18 @@ pub(super) enum Row<'a> {
         codes: &'a [u8],
         scales: &'a [f32],
         block: usize,
+    },
+    /// i8 codes, an f16 scale for each so many.
+    Int8 {
+        codes: &'a [u8],
+        scales: &'a [[u8; 2]],
+        columns: usize,
+    },
+    /// Two codes a byte, an f16 scale for each so many columns.
+    Int4 {
+        codes: &'a [u8],
+        scales: &'a [[u8; 2]],
+        columns: usize,
     },
 }
 
@@ -63,6 +76,7 @@ impl Rows {
                     },
                 )
             }
+            Packed::Group { data, format, .. } => (data, Format::Group(*format)),
         };
         Rows {
             data: data.to_contiguous(),
@@ -95,6 +109,24 @@ impl Rows {
                     codes: bytes(1),
                     scales: &scale.storage::<f32>()[row / block[0] * columns..][..columns],
                     block: block[1],
+                }
+            }
+            Format::Group(format) => {
+                let bytes = &self.data.bytes()[row * format.row_bytes..][..format.row_bytes];
+                let (codes, rest) = bytes.split_at(format.code_bytes(n));
+                let scales = &rest.as_chunks::<2>().0[..format.scales(n)];
+                let columns = format.columns;
+                match format.codes {
+                    GroupCodes::Int8 => Row::Int8 {
+                        codes,
+                        scales,
+                        columns,
+                    },
+                    GroupCodes::Int4 => Row::Int4 {
+                        codes,
+                        scales,
+                        columns,
+                    },
                 }
             }
         }
@@ -133,6 +165,36 @@ impl Row<'_> {
                     to.iter_mut()
                         .zip(codes)
                         .for_each(|(to, b)| *to = E4M3_TO_F32[usize::from(*b)] * scale);
+                }
+            }
+            Row::Int8 {
+                codes,
+                scales,
+                columns,
+            } => {
+                let groups = to.chunks_mut(columns).zip(codes.chunks(columns));
+                for ((to, codes), scale) in groups.zip(scales) {
+                    let scale = f16::from_le_bytes(*scale).to_f32();
+                    to.iter_mut()
+                        .zip(codes)
+                        .for_each(|(to, code)| *to = f32::from(*code as i8) * scale);
+                }
+            }
+            Row::Int4 {
+                codes,
+                scales,
+                columns,
+            } => {
+                let groups = to.chunks_mut(columns).zip(codes.chunks(columns / 2));
+                for ((to, codes), scale) in groups.zip(scales) {
+                    let scale = f16::from_le_bytes(*scale).to_f32();
+                    let value = |code: u8| (f32::from(code) - 8.0) * scale;
+                    for (to, codes) in to.chunks_mut(32).zip(codes.chunks(16)) {
+                        let (low, high) = to.split_at_mut(to.len() / 2);
+                        for ((low, high), byte) in low.iter_mut().zip(high).zip(codes) {
+                            (*low, *high) = (value(byte & 15), value(byte >> 4));
+                        }
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses its part
 
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use dsv3_kernels::{ExpertWeights, HalfFormat, Weight};
+use dsv3_kernels::{ExpertWeights, GroupCodes, GroupFormat, HalfFormat, Weight};
 use dsv3_weights::fp8::f32_to_e4m3;
 use half::{bf16, f16};
 
@@ -61,6 +61,28 @@ impl Random {
                 let scale = (0..blocks).map(|_| (self.next() + 1.5) / 300.0).collect();
                 Weight::fp8_block(bytes.into(), scale, block, shape, device).unwrap()
             }
+            Format::Group(codes, columns) => {
+                // Codes stand in units of 32; other formats are tested with odd inputs.
+                assert!(shape[1].is_multiple_of(32), "{shape:?}");
+                let bits = if codes == GroupCodes::Int8 { 8 } else { 4 };
+                let (code_bytes, groups) = (shape[1] * bits / 8, shape[1].div_ceil(columns));
+                let row_bytes = (code_bytes + 2 * groups).next_multiple_of(64);
+                let mut bytes = Vec::with_capacity(shape[0] * row_bytes);
+                for _ in 0..shape[0] {
+                    let end = bytes.len() + row_bytes;
+                    bytes.extend((0..code_bytes).map(|_| self.below(256) as u8));
+                    let scale = size / (1 << (bits - 1)) as f32;
+                    let scales = (0..groups).map(|_| f16::from_f32(self.next() * scale));
+                    bytes.extend(scales.flat_map(f16::to_le_bytes));
+                    bytes.resize(end, 0);
+                }
+                let format = GroupFormat {
+                    codes,
+                    columns,
+                    row_bytes,
+                };
+                Weight::group(bytes.into(), format, shape, device).unwrap()
+            }
         }
     }
 
@@ -87,6 +109,8 @@ pub enum Format {
     Bf16,
     F16,
     Fp8([usize; 2]),
+    /// Codes, and columns that share a scale.
+    Group(GroupCodes, usize),
 }
 
 pub fn devices() -> Vec<(&'static str, Device)> {

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
-use crate::packed::{HalfFormat, Packed};
+use crate::packed::{GroupCodes, GroupFormat, HalfFormat, Packed};
 
 fn tensor(bytes: Bytes, shape: [usize; 2], dtype: DType) -> FlexTensor {
     FlexTensor::new(
@@ -21,6 +21,7 @@ enum Format {
     Bf16,
     F16,
     Fp8([usize; 2]),
+    Group(GroupCodes, usize),
 }
 
 /// Values in (-1, 1), from a seed.
@@ -74,6 +75,32 @@ impl Random {
                     shape: [out, input],
                 }
             }
+            Format::Group(codes, columns) => {
+                let mut format = GroupFormat {
+                    codes,
+                    columns,
+                    row_bytes: 0,
+                };
+                let (code_bytes, scales) = (format.code_bytes(input), format.scales(input));
+                format.row_bytes = (code_bytes + 2 * scales).next_multiple_of(64);
+                let mut bytes = vec![0u8; out * format.row_bytes];
+                for row in bytes.chunks_exact_mut(format.row_bytes) {
+                    let (codes, rest) = row.split_at_mut(code_bytes);
+                    codes.fill_with(|| (self.next() * 1000.0) as i32 as u8);
+                    for to in &mut rest.as_chunks_mut::<2>().0[..scales] {
+                        *to = f16::from_f32(self.next() * 0.01).to_le_bytes();
+                    }
+                }
+                Packed::Group {
+                    data: tensor(
+                        Bytes::from_bytes_vec(bytes),
+                        [out, format.row_bytes],
+                        DType::U8,
+                    ),
+                    format,
+                    shape: [out, input],
+                }
+            }
         }
     }
 }
@@ -85,7 +112,17 @@ fn formats() -> impl Strategy<Value = Format> {
         Just(Format::F16),
         (1usize..50, 1usize..50).prop_map(|(r, c)| Format::Fp8([r, c])),
         (1usize..3, 1usize..3).prop_map(|(r, c)| Format::Fp8([64 * r, 32 * c])),
+        (1usize..4).prop_map(|units| Format::Group(GroupCodes::Int8, 32 * units)),
+        (1usize..4).prop_map(|units| Format::Group(GroupCodes::Int4, 32 * units)),
     ]
+}
+
+/// An input dimension that the format can have.
+fn fitting(input: usize, format: Format) -> usize {
+    match format {
+        Format::Group(..) => input.next_multiple_of(32),
+        _ => input,
+    }
 }
 
 /// The product from the definition, in f64, and the sum of the magnitudes.
@@ -113,7 +150,7 @@ proptest! {
         seed: u64, tokens in 1usize..14, out in 1usize..14, input in 1usize..150,
         format in formats(),
     ) {
-        let mut random = Random(seed);
+        let (mut random, input) = (Random(seed), fitting(input, format));
         let rows = Rows::new(&random.weight(format, [out, input]));
         let x = random.vec(tokens * input);
         let want = product(&x, &rows, tokens);
@@ -134,7 +171,7 @@ proptest! {
         seed: u64, tokens in 2usize..14, out in 1usize..10, input in 1usize..150,
         format in formats(),
     ) {
-        let mut random = Random(seed);
+        let (mut random, input) = (Random(seed), fitting(input, format));
         let rows = Rows::new(&random.weight(format, [out, input]));
         let x = random.vec(tokens * input);
         let together = linear(&x, &rows, tokens);
