@@ -14,7 +14,7 @@ use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
 use super::rows::{Row, Rows};
 
 /// Columns that are decoded in one go.
-const UNIT: usize = 2 * LANES;
+pub(super) const UNIT: usize = 2 * LANES;
 /// Rows that are read side by side.
 const ROWS: usize = 4;
 /// From so many tokens on, rows are decoded to a buffer.

@@ -1,14 +1,21 @@
 //! The routed experts: tokens grouped by expert, so that each chosen expert is read once.
+//!
+//! Two rounds. The first computes gate, up and what is between, the second the way down and the
+//! weighted sum. Each is cut into stretches of rows of about the same size whatever expert they
+//! belong to, so that threads are balanced by bytes.
 
 use burn::backend::Flex;
 use burn::tensor::DType;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::activations;
-use super::linear::linear;
+use super::dots::{Activated, Dots};
+use super::lanes::InstructionSet;
+use super::linear::{rows_of_a_task, transpose};
 use super::round_to;
 use super::rows::Rows;
-use super::vector::add_scaled;
 use crate::packed::{Activations, Experts};
 
 /// One call's operands.
@@ -26,40 +33,121 @@ pub(super) struct Call<'a> {
     pub(super) dtype: DType,
 }
 
+/// A chosen expert and its tokens.
+struct Chosen {
+    gate: Rows,
+    up: Rows,
+    down: Rows,
+    /// Where its id stands in `[T · k]`.
+    places: Vec<usize>,
+    /// `[n, hidden]`
+    x: Vec<f32>,
+}
+
 impl Call<'_> {
     /// → `[T, hidden]`. Sums in the order of expert ids.
     pub(super) fn run(&self, experts: &Experts<Flex>) -> Vec<f32> {
-        let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new(); // expert → in [T · k]
+        let chosen = self.chosen(experts);
+        let inner = self.inner(&chosen); // each [n, inter]
+        let tokens = self.x.len() / self.hidden.max(1);
+        let inner: Vec<Activated<'_>> = inner
+            .iter()
+            .zip(&chosen)
+            .map(|(inner, chosen)| Activated::new(inner, chosen.places.len()))
+            .collect();
+        let inputs = chosen.first().map_or(1, |c| c.down.input());
+        let task = rows_of_a_task(inputs * chosen.len(), self.hidden);
+        let mut sum = vec![0f32; tokens * self.hidden]; // [hidden, T]
+        sum.par_chunks_mut((task * tokens).max(1))
+            .enumerate()
+            .for_each_init(Scratch::default, |scratch, (chunk, sum)| {
+                let first = chunk * task;
+                let range = first..first + sum.len() / tokens.max(1);
+                for (chosen, inner) in chosen.iter().zip(&inner) {
+                    let n = chosen.places.len();
+                    let y = scratch.dots(inner, &chosen.down, range.clone(), n); // [rows, n]
+                    round_to(y, self.dtype);
+                    for (sum, y) in sum.chunks_exact_mut(tokens).zip(y.chunks_exact(n)) {
+                        for (place, y) in chosen.places.iter().zip(y) {
+                            sum[place / self.k] += self.weights[*place] * y;
+                        }
+                    }
+                }
+            });
+        transpose(sum, self.hidden, tokens)
+    }
+
+    /// The experts that any token chose, in the order of their ids.
+    fn chosen(&self, experts: &Experts<Flex>) -> Vec<Chosen> {
+        let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (place, id) in self.ids.iter().enumerate() {
             places.entry(*id).or_default().push(place);
         }
-        let mut sum = vec![0f32; self.x.len()]; // [T, hidden]
-        for (id, places) in places {
-            let Some(expert) = experts.0.get(id) else {
-                continue;
-            };
-            let n = places.len();
-            let mut x = Vec::with_capacity(n * self.hidden); // [n, hidden]
+        let chosen = places.into_iter().filter_map(|(id, places)| {
+            let expert = experts.0.get(id)?;
+            let mut x = Vec::with_capacity(places.len() * self.hidden); // [n, hidden]
             for place in &places {
                 x.extend_from_slice(&self.x[place / self.k * self.hidden..][..self.hidden]);
             }
             self.quantize(&mut x, self.hidden, expert.gate.is_fp8());
-            let gate = self.rounded(linear(&x, &Rows::new(&expert.gate), n)); // [n, inter]
-            let up = self.rounded(linear(&x, &Rows::new(&expert.up), n)); // [n, inter]
-            let inner = gate.into_iter().zip(up).map(|(g, u)| {
-                let g = g / (1.0 + (-g).exp());
-                g * u
-            });
-            let mut inner = self.rounded(inner.collect()); // [n, inter]
-            let width = inner.len() / n.max(1);
-            self.quantize(&mut inner, width, expert.down.is_fp8());
-            let y = self.rounded(linear(&inner, &Rows::new(&expert.down), n)); // [n, hidden]
-            for (place, y) in places.iter().zip(y.chunks_exact(self.hidden)) {
-                let to = &mut sum[place / self.k * self.hidden..][..self.hidden];
-                add_scaled(to, self.weights[*place], y);
-            }
+            Some(Chosen {
+                gate: Rows::new(&expert.gate),
+                up: Rows::new(&expert.up),
+                down: Rows::new(&expert.down),
+                places,
+                x,
+            })
+        });
+        chosen.collect()
+    }
+
+    /// `silu(gate(x)) · up(x)` of each chosen expert, `[n, inter]`.
+    fn inner(&self, chosen: &[Chosen]) -> Vec<Vec<f32>> {
+        let x: Vec<Activated<'_>> = chosen
+            .iter()
+            .map(|chosen| Activated::new(&chosen.x, chosen.places.len()))
+            .collect();
+        let mut tasks = Vec::new();
+        for (which, chosen) in chosen.iter().enumerate() {
+            let out = chosen.gate.out();
+            let step = rows_of_a_task(2 * chosen.gate.input(), out);
+            let starts = (0..out).step_by(step);
+            tasks.extend(starts.map(|start| (which, start..(start + step).min(out))));
         }
-        sum
+        let parts: Vec<Vec<f32>> = tasks
+            .par_iter()
+            .map_init(
+                || (Scratch::default(), Scratch::default()),
+                |(gates, ups), (which, range)| {
+                    let (chosen, x) = (&chosen[*which], &x[*which]);
+                    let n = chosen.places.len();
+                    let gate = gates.dots(x, &chosen.gate, range.clone(), n); // [rows, n]
+                    let up = ups.dots(x, &chosen.up, range.clone(), n);
+                    round_to(gate, self.dtype);
+                    round_to(up, self.dtype);
+                    let inner = gate
+                        .iter()
+                        .zip(up)
+                        .map(|(g, u)| g / (1.0 + (-*g).exp()) * *u);
+                    inner.collect()
+                },
+            )
+            .collect();
+        let mut inner: Vec<Vec<f32>> = chosen.iter().map(|_| Vec::new()).collect(); // [inter, n]
+        for ((which, _), part) in tasks.iter().zip(parts) {
+            inner[*which].extend(part);
+        }
+        inner
+            .into_iter()
+            .zip(chosen)
+            .map(|(inner, chosen)| {
+                let width = chosen.gate.out();
+                let mut inner = transpose(inner, width, chosen.places.len()); // [n, inter]
+                round_to(&mut inner, self.dtype);
+                self.quantize(&mut inner, width, chosen.down.is_fp8());
+                inner
+            })
+            .collect()
     }
 
     fn quantize(&self, x: &mut [f32], n: usize, fp8: bool) {
@@ -69,9 +157,33 @@ impl Call<'_> {
             activations::quantize(x, n, ue8m0);
         }
     }
+}
 
-    fn rounded(&self, mut x: Vec<f32>) -> Vec<f32> {
-        round_to(&mut x, self.dtype);
-        x
+/// What a thread keeps from one stretch of rows to the next.
+#[derive(Default)]
+struct Scratch {
+    y: Vec<f32>,
+    buffer: Vec<[f32; super::dots::UNIT]>,
+}
+
+impl Scratch {
+    /// `rows[range] · x` → `[rows of the range, n]`.
+    fn dots(
+        &mut self,
+        x: &Activated<'_>,
+        rows: &Rows,
+        range: Range<usize>,
+        n: usize,
+    ) -> &mut [f32] {
+        self.y.clear();
+        self.y.resize(range.len() * n, 0.0);
+        InstructionSet::best().run(Dots {
+            x,
+            rows,
+            range,
+            y: &mut self.y,
+            buffer: &mut self.buffer,
+        });
+        &mut self.y
     }
 }

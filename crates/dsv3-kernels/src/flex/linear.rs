@@ -18,9 +18,7 @@ fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Ve
     let (out, input) = (rows.out(), rows.input());
     let x = &Activated::new(x, tokens);
     let mut columns = vec![0f32; out * tokens]; // [out, T]
-    let task = (TASK_WEIGHTS / input.max(1))
-        .next_multiple_of(8)
-        .clamp(1, out.max(1));
+    let task = rows_of_a_task(input, out);
     columns
         .par_chunks_mut((task * tokens).max(1))
         .enumerate()
@@ -37,8 +35,15 @@ fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Ve
     transpose(columns, out, tokens)
 }
 
+/// Rows of one task, where a row costs `weights` and there are `out` of them.
+pub(super) fn rows_of_a_task(weights: usize, out: usize) -> usize {
+    (TASK_WEIGHTS / weights.max(1))
+        .next_multiple_of(8)
+        .clamp(1, out.max(1))
+}
+
 /// `[rows, columns]` → `[columns, rows]`.
-fn transpose(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
+pub(super) fn transpose(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     if columns == 1 {
         return values;
     }

@@ -95,6 +95,11 @@ impl Rows {
         self.shape[1]
     }
 
+    /// Whether a W8A8 run rounds what it multiplies.
+    pub(super) fn is_fp8(&self) -> bool {
+        matches!(self.format, Format::Fp8 { .. })
+    }
+
     /// Row `row`, where it lies.
     pub(super) fn row(&self, row: usize) -> Row<'_> {
         let n = self.shape[1];
