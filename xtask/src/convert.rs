@@ -1,19 +1,16 @@
 //! A checkpoint from one number format to another, with a progress bar; the work is
 //! `dsv3_weights::convert`.
 
-use std::io::IsTerminal;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use dsv3_weights::{
     Adapter, Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Progress, convert,
     human_bytes, merge, parse_size,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::watch::Watch;
 
 /// Convert a checkpoint between fp8 blocks, bf16 and f32, and merge an adapter into it.
 ///
@@ -61,25 +58,14 @@ impl Convert {
         let adapter = self.merge.as_ref();
         let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
         let adapter = adapter.transpose()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&stop);
-        ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed))
-            .context("cannot listen for Ctrl-C")?;
-
-        let bar = bar();
-        let mut progress = |progress: Progress<'_>| {
-            show(&bar, &progress);
-            match stop.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        };
+        let watch = Watch::new()?;
+        let mut progress = |progress: Progress<'_>| watch.show(&progress);
         let (out, options) = (&self.out, self.options());
         let outcome = match &adapter {
             Some(adapter) => merge(&checkpoint, adapter, out, &options, &mut progress),
             None => convert(&checkpoint, out, &options, &mut progress),
         };
-        bar.finish_and_clear();
+        watch.finish();
         report(&outcome?);
         Ok(())
     }
@@ -97,33 +83,6 @@ impl Convert {
             shard_bytes: self.shard_size,
         }
     }
-}
-
-/// On standard error, and nothing at all where that is no terminal: a log has no use for a bar.
-fn bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::no_length();
-    let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta} {wide_msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
-fn show(bar: &ProgressBar, progress: &Progress<'_>) {
-    if bar.length() != Some(progress.bytes_total) {
-        bar.set_length(progress.bytes_total);
-        // What an earlier run did must not count towards this run's speed.
-        bar.set_position(progress.bytes_done);
-        bar.reset_eta();
-    }
-    bar.set_position(progress.bytes_done);
-    bar.set_message(format!(
-        "file {}/{} {}",
-        progress.shard, progress.shards, progress.tensor
-    ));
 }
 
 fn report(report: &ConvertReport) {

@@ -2,6 +2,7 @@
 //!
 //! - `validate`: everything that a change must pass, the cheapest check first.
 //! - `convert`: a checkpoint from one number format to another.
+//! - `bench-model`: a checkpoint with random weights, to measure speed with.
 //! - `fixtures`: the small model that ships, made again: corpus, tokenizer, weights.
 //! - `gpu-check`: the suites for a machine that has a GPU and no Rust.
 //!
@@ -12,11 +13,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench_model;
 mod convert;
 mod fixtures;
 mod gpu_check;
 mod step;
 mod validate;
+mod watch;
 
 /// The chores of the dsv3 workspace.
 #[derive(Parser)]
@@ -30,6 +33,7 @@ struct Cli {
 enum Chore {
     Validate(validate::Validate),
     Convert(convert::Convert),
+    BenchModel(bench_model::BenchModel),
     Fixtures(fixtures::Fixtures),
     GpuCheck(gpu_check::GpuCheck),
 }
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Validate(chore) => chore.run(),
         Chore::Convert(chore) => chore.run(),
+        Chore::BenchModel(chore) => chore.run(),
         Chore::Fixtures(chore) => chore.run(),
         Chore::GpuCheck(chore) => chore.run(),
     };

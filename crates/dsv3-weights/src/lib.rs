@@ -1,5 +1,5 @@
 //! Checkpoints in the layout that DeepSeek-V3 and V3.1 were published in: mapped reading, number
-//! formats, inventory, plan, conversion.
+//! formats, inventory, plan, conversion, random stand-ins.
 //!
 //! It knows files, names, shapes and number formats. It deliberately knows nothing of tensor
 //! frameworks, of devices, or of how a layer computes; every byte that it reads may be hostile,
@@ -22,6 +22,7 @@
 #![deny(unsafe_code)]
 
 pub mod adapter;
+pub mod bench_model;
 mod checkpoint;
 pub mod config;
 pub mod convert;

@@ -25,6 +25,9 @@ pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
 /// Takes bytes of one of a job's outputs (0 the weight, 1 its scales) at an offset into it.
 pub(crate) type Sink<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<(), WeightsError> + 'a;
 
+/// Hands all bytes of a job to a sink, each once.
+pub(crate) type Values<'a, T> = dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), WeightsError> + 'a;
+
 /// How far the writing of a checkpoint has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
@@ -46,13 +49,12 @@ pub struct Progress<'a> {
 
 /// Writes the shards that an earlier run has not finished; returns how many it had.
 ///
-/// `values` hands a job's bytes to its sink, each once. `progress` is called for every piece;
-/// [`ControlFlow::Break`] stops.
+/// `progress` is called for every piece that `values` gives; [`ControlFlow::Break`] stops.
 pub(crate) fn fill<T>(
     shards: &[Shard<T>],
     partial: &Partial,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    values: &mut dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), WeightsError>,
+    values: &mut Values<'_, T>,
 ) -> Result<usize, WeightsError> {
     let mut run = Run {
         partial,
@@ -136,7 +138,7 @@ impl Run<'_> {
     fn write<T>(
         &mut self,
         shard: &Shard<T>,
-        values: &mut dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), WeightsError>,
+        values: &mut Values<'_, T>,
     ) -> Result<(), WeightsError> {
         let (path, file) = self.partial.create_temporary(shard)?;
         let left = self.bytes_total - self.bytes_done;

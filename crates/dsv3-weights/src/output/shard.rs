@@ -16,20 +16,22 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// A tensor that says all of itself.
+    pub(crate) fn plain(name: &str, dtype: Dtype, shape: &[usize]) -> Self {
+        Self {
+            name: name.to_owned(),
+            dtype,
+            shape: shape.to_vec(),
+        }
+    }
+
     /// A weight in fp8 and its block scales.
     pub(crate) fn fp8(name: &str, shape: &[usize], block: [usize; 2]) -> Vec<Self> {
         let sides = shape.iter().zip(block).map(|(d, b)| d.div_ceil(b));
+        let scales = format!("{name}{SCALE_SUFFIX}");
         vec![
-            Self {
-                name: name.to_owned(),
-                dtype: Dtype::F8E4M3,
-                shape: shape.to_vec(),
-            },
-            Self {
-                name: format!("{name}{SCALE_SUFFIX}"),
-                dtype: Dtype::F32,
-                shape: sides.collect(),
-            },
+            Self::plain(name, Dtype::F8E4M3, shape),
+            Self::plain(&scales, Dtype::F32, &sides.collect::<Vec<_>>()),
         ]
     }
 
