@@ -1,15 +1,27 @@
-//! Latent attention, a task for each sequence and head. No `[T, S]` matrix is ever held: a
-//! query's scores are one row of its visible tokens.
+//! Latent attention: which queries meet which keys, in either form.
+//!
+//! A task is a sequence, a few heads and a stretch of its cached tokens. No `[T, S]` matrix is ever
+//! held (see [`attend`](super::attend)). How the work is cut depends on the sequence alone, so its
+//! numbers depend neither on its neighbours nor on the number of threads.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::attend::{Attend, State, Table};
+use super::combine::Combine;
+use super::dots::{Activated, Dots, UNIT, padded_rows};
+use super::lanes::InstructionSet;
 use super::rows::Rows;
-use super::vector::{add_scaled, dot, softmax};
 use super::{dim, floats};
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
+
+/// Heads that share a pass over the cache in the absorbed form.
+const HEADS: usize = 16;
+/// Cached tokens of one task.
+const STRETCH: usize = 2048;
 
 /// One call's operands.
 pub(super) struct Call<'a> {
@@ -29,6 +41,9 @@ struct Cached<'a> {
     starts: Vec<usize>,
     latent: usize,
     width: usize,
+    /// The same rows in whole units, the last one filled up with zeros.
+    units: Cow<'a, [[f32; UNIT]]>,
+    unit_starts: Vec<usize>,
 }
 
 impl Cached<'_> {
@@ -42,6 +57,13 @@ impl Cached<'_> {
     }
 }
 
+/// A part of a call: a sequence, heads, cached tokens.
+struct Task {
+    span: usize,
+    heads: Range<usize>,
+    keys: Range<usize>,
+}
+
 impl Call<'_> {
     /// → `[T, heads · value]`.
     pub(super) fn run(&self, spans: &[SequenceSpan], tokens: usize) -> Vec<f32> {
@@ -51,50 +73,120 @@ impl Call<'_> {
             .iter()
             .map(|span| self.cached(span, block_size, width))
             .collect();
-        let tasks: Vec<(usize, usize)> = (0..spans.len())
-            .flat_map(|s| (0..heads).map(move |h| (s, h)))
-            .collect();
-        let parts: Vec<Vec<f32>> = tasks
-            .par_iter()
-            .map(|(s, h)| match spans[*s].form {
-                MlaForm::Naive => self.naive(&spans[*s], &caches[*s], *h),
-                MlaForm::Absorbed => self.absorbed(&spans[*s], &caches[*s], *h),
+        // Queries of the absorbed form are needed by every stretch of keys.
+        let absorbed: Vec<Vec<[f32; UNIT]>> = spans
+            .iter()
+            .map(|span| match span.form {
+                MlaForm::Absorbed => self.absorbed_queries(span),
+                MlaForm::Naive => Vec::new(),
             })
-            .collect(); // each [n, value]
+            .collect();
+        let tasks = self.tasks(spans);
+        let states: Vec<State> = tasks
+            .par_iter()
+            .map(|task| {
+                let (span, cached) = (&spans[task.span], &caches[task.span]);
+                match span.form {
+                    MlaForm::Naive => self.naive(span, cached, task),
+                    MlaForm::Absorbed => self.absorbed(span, cached, task, &absorbed[task.span]),
+                }
+            })
+            .collect();
+        // Stretches of the same heads stand one behind the other.
+        let mut whole: Vec<(&Task, State)> = Vec::with_capacity(states.len());
+        for (task, state) in tasks.iter().zip(states) {
+            match whole.last_mut() {
+                Some((_, first)) if task.keys.start > 0 => first.merge(&state),
+                _ => whole.push((task, state)),
+            }
+        }
+        let parts: Vec<(&Task, Vec<f32>)> = whole
+            .into_par_iter()
+            .map(|(task, state)| {
+                let means = state.finish(); // [heads · n, value or latent]
+                match spans[task.span].form {
+                    MlaForm::Naive => (task, means),
+                    MlaForm::Absorbed => (task, self.expanded(&task.heads, &means)),
+                }
+            })
+            .collect();
         let mut out = vec![0f32; tokens * heads * value];
-        for ((s, h), part) in tasks.into_iter().zip(parts) {
-            for (row, part) in spans[s].rows.clone().zip(part.chunks_exact(value)) {
+        for (task, part) in parts {
+            let rows = &spans[task.span].rows;
+            for (i, part) in part.chunks_exact(value).enumerate() {
+                let (h, row) = (
+                    task.heads.start + i / rows.len(),
+                    rows.start + i % rows.len(),
+                );
                 out[(row * heads + h) * value..][..value].copy_from_slice(part);
             }
         }
         out
     }
 
+    fn tasks(&self, spans: &[SequenceSpan]) -> Vec<Task> {
+        let heads = self.spec.heads;
+        let mut tasks = Vec::new();
+        for (at, span) in spans.iter().enumerate() {
+            // Keys of the naive form are expanded for a head, so a task has all of them.
+            let (group, stretch) = match span.form {
+                MlaForm::Naive => (1, span.context.max(1)),
+                MlaForm::Absorbed => (HEADS, STRETCH),
+            };
+            for first in (0..heads).step_by(group) {
+                for start in (0..span.context).step_by(stretch) {
+                    tasks.push(Task {
+                        span: at,
+                        heads: first..(first + group).min(heads),
+                        keys: start..(start + stretch).min(span.context),
+                    });
+                }
+            }
+        }
+        tasks
+    }
+
     fn cached(&self, span: &SequenceSpan, block_size: usize, width: usize) -> Cached<'_> {
         let latent = self.spec.latent;
-        let slots = span.slots(block_size);
-        match floats_in_place(self.cache) {
-            Some(values) => Cached {
-                values: Cow::Borrowed(values),
-                starts: slots.map(|s| s * width).collect(),
-                latent,
-                width,
-            },
+        let (values, starts): (Cow<'_, [f32]>, Vec<usize>) = match floats_in_place(self.cache) {
+            Some(values) => {
+                let starts = span.slots(block_size).map(|slot| slot * width);
+                (Cow::Borrowed(values), starts.collect())
+            }
             None => {
                 // Only this sequence's rows are widened, not the whole cache.
                 let mut values = Vec::with_capacity(span.context * width);
-                for slot in slots {
+                for slot in span.slots(block_size) {
                     let row = self.cache.narrow(0, slot / block_size, 1);
                     let row = row.narrow(1, slot % block_size, 1).to_contiguous();
                     values.extend_from_slice(&floats(&row));
                 }
-                Cached {
-                    values: Cow::Owned(values),
-                    starts: (0..span.context).map(|i| i * width).collect(),
-                    latent,
-                    width,
+                let starts = (0..span.context).map(|i| i * width);
+                (Cow::Owned(values), starts.collect())
+            }
+        };
+        let (mut units, mut unit_starts) = (Cow::default(), Vec::new());
+        if span.form == MlaForm::Absorbed {
+            match &values {
+                Cow::Borrowed(values) if width.is_multiple_of(UNIT) => {
+                    units = Cow::Borrowed(values.as_chunks::<UNIT>().0);
+                    unit_starts = starts.iter().map(|start| start / UNIT).collect();
+                }
+                _ => {
+                    let rows = starts.iter().map(|start| &values[*start..][..width]);
+                    units = Cow::Owned(padded_rows(rows));
+                    let each = width.div_ceil(UNIT);
+                    unit_starts = (0..starts.len()).map(|i| i * each).collect();
                 }
             }
+        }
+        Cached {
+            values,
+            starts,
+            latent,
+            width,
+            units,
+            unit_starts,
         }
     }
 
@@ -106,93 +198,168 @@ impl Call<'_> {
         self.query[(row * heads + h) * (nope + rope)..][..nope + rope].split_at(nope)
     }
 
-    /// Head `h`'s rows of `kv_b`: `[nope + value, latent]`.
-    fn head_weights(&self, h: usize) -> Vec<f32> {
-        let MlaSpec {
-            nope,
-            value,
-            latent,
-            ..
-        } = self.spec;
-        let mut weights = vec![0f32; (nope + value) * latent];
-        for (i, row) in weights.chunks_exact_mut(latent).enumerate() {
-            self.kv_b.decode(h * (nope + value) + i, row);
-        }
-        weights
+    /// First of head `h`'s rows of `kv_b`: `nope` for keys, then `value` for values.
+    fn head_rows(&self, h: usize) -> usize {
+        h * (self.spec.nope + self.spec.value)
     }
 
-    /// Expand this head's keys and values, then attend: → `[n, value]`.
-    fn naive(&self, span: &SequenceSpan, cached: &Cached<'_>, h: usize) -> Vec<f32> {
+    /// `rows[range] · x`, `x [n, latent]` → `[rows of the range, n]`.
+    fn multiply(&self, range: Range<usize>, x: &Activated<'_>, n: usize) -> Vec<f32> {
+        let mut y = vec![0f32; range.len() * n];
+        InstructionSet::best().run(Dots {
+            x,
+            rows: self.kv_b,
+            range,
+            y: &mut y,
+            buffer: &mut Vec::new(),
+        });
+        y
+    }
+
+    /// For each row of a span, how many cached tokens it sees, as often as there are heads.
+    fn visible(span: &SequenceSpan, heads: usize) -> Vec<usize> {
+        (0..heads * span.rows.len())
+            .map(|q| span.visible(q % span.rows.len()))
+            .collect()
+    }
+
+    /// Expand this head's keys and values, then attend: means `[n, value]`.
+    fn naive(&self, span: &SequenceSpan, cached: &Cached<'_>, task: &Task) -> State {
         let MlaSpec {
             nope,
+            rope,
             value,
             latent,
             softmax_scale,
             ..
         } = self.spec;
-        let weights = self.head_weights(h);
-        let (w_uk, w_uv) = weights.split_at(nope * latent);
-        let expand = |w: &[f32], width: usize| {
-            let mut to = Vec::with_capacity(cached.len() * width); // [S, width]
-            for i in 0..cached.len() {
-                let (c, _) = cached.row(i);
-                to.extend(w.chunks_exact(latent).map(|w| dot(w, c)));
-            }
-            to
-        };
-        let keys = expand(w_uk, nope); // [S, nope]
-        let values = expand(w_uv, value); // [S, value]
-        let mut out = vec![0f32; span.rows.len() * value];
-        let mut scores = Vec::with_capacity(span.context);
-        for (i, out) in out.chunks_exact_mut(value).enumerate() {
-            let (q_nope, q_pe) = self.query(span.rows.start + i, h);
-            scores.clear();
-            scores.extend(
-                keys.chunks_exact(nope)
-                    .take(span.visible(i))
-                    .enumerate()
-                    .map(|(s, k)| (dot(q_nope, k) + dot(q_pe, cached.row(s).1)) * softmax_scale),
-            );
-            softmax(&mut scores);
-            for (p, v) in scores.iter().zip(values.chunks_exact(value)) {
-                add_scaled(out, *p, v);
-            }
-        }
-        out
+        let (h, n) = (task.heads.start, cached.len());
+        let mut latents = Vec::with_capacity(n * latent); // [S, latent]
+        (0..n).for_each(|i| latents.extend_from_slice(cached.row(i).0));
+        let latents = Activated::new(&latents, n);
+        let first = self.head_rows(h);
+        let nopes = self.multiply(first..first + nope, &latents, n); // [nope, S]
+        let wide = self.multiply(first + nope..first + nope + value, &latents, n); // [value, S]
+        let keys = (0..n).map(|i| {
+            let nope = nopes.iter().skip(i).step_by(n);
+            nope.chain(cached.row(i).1).copied().collect::<Vec<f32>>() // [nope + rope]
+        });
+        let keys = padded_rows(keys);
+        let values = super::linear::transpose(wide, value, n); // [S, value]
+        let queries = span.rows.clone().map(|row| {
+            let (q_nope, q_pe) = self.query(row, h);
+            [q_nope, q_pe].concat()
+        });
+        let units = (nope + rope).div_ceil(UNIT);
+        let starts = |width: usize| (0..n).map(|i| i * width).collect::<Vec<_>>();
+        let mut state = State::new(span.rows.len(), value);
+        InstructionSet::best().run(Attend {
+            queries: &padded_rows(queries),
+            visible: &Self::visible(span, 1),
+            keys: Table {
+                data: &keys,
+                starts: &starts(units),
+                width: units,
+            },
+            values: Table {
+                data: &values,
+                starts: &starts(value),
+                width: value,
+            },
+            range: task.keys.clone(),
+            softmax_scale,
+            state: &mut state,
+        });
+        state
     }
 
-    /// Attend in the latent space: → `[n, value]`.
-    fn absorbed(&self, span: &SequenceSpan, cached: &Cached<'_>, h: usize) -> Vec<f32> {
+    /// Queries of all heads in the latent space, with their rotated part behind:
+    /// `[heads · n, units]`.
+    fn absorbed_queries(&self, span: &SequenceSpan) -> Vec<[f32; UNIT]> {
         let MlaSpec {
+            heads,
             nope,
-            value,
+            latent,
+            ..
+        } = self.spec;
+        let rows: Vec<Vec<f32>> = (0..heads)
+            .into_par_iter()
+            .flat_map_iter(|h| {
+                let units = latent.div_ceil(UNIT);
+                let rows = || span.rows.clone().map(|row| self.query(row, h));
+                let mut queries = vec![[0f32; UNIT]; rows().len() * units];
+                let first = self.head_rows(h);
+                InstructionSet::best().run(Combine {
+                    rows: self.kv_b,
+                    range: first..first + nope,
+                    factors: &rows().map(|(q_nope, _)| q_nope).collect::<Vec<_>>(),
+                    to: &mut queries,
+                });
+                let rotated = rows().map(|(_, q_pe)| q_pe).collect::<Vec<_>>();
+                let latents = queries.chunks_exact(units.max(1));
+                let whole = latents.zip(rotated).map(|(units, q_pe)| {
+                    let mut query = units.as_flattened()[..latent].to_vec();
+                    query.extend_from_slice(q_pe);
+                    query // [latent + rope]
+                });
+                whole.collect::<Vec<_>>()
+            })
+            .collect();
+        padded_rows(rows)
+    }
+
+    /// Attend in the latent space: means `[heads of the task · n, latent]`.
+    fn absorbed(
+        &self,
+        span: &SequenceSpan,
+        cached: &Cached<'_>,
+        task: &Task,
+        queries: &[[f32; UNIT]],
+    ) -> State {
+        let MlaSpec {
+            rope,
             latent,
             softmax_scale,
             ..
         } = self.spec;
-        let weights = self.head_weights(h);
-        let (w_uk, w_uv) = weights.split_at(nope * latent);
-        let mut out = Vec::with_capacity(span.rows.len() * value);
-        let mut scores = Vec::with_capacity(span.context);
-        let mut query = vec![0f32; latent];
-        let mut sum = vec![0f32; latent];
-        for i in 0..span.rows.len() {
-            let (q_nope, q_pe) = self.query(span.rows.start + i, h);
-            query.fill(0.0);
-            for (q, w) in q_nope.iter().zip(w_uk.chunks_exact(latent)) {
-                add_scaled(&mut query, *q, w);
-            }
-            scores.clear();
-            scores.extend((0..span.visible(i)).map(|s| {
-                let (c, k_pe) = cached.row(s);
-                (dot(&query, c) + dot(q_pe, k_pe)) * softmax_scale
-            }));
-            softmax(&mut scores);
-            sum.fill(0.0);
-            for (s, p) in scores.iter().enumerate() {
-                add_scaled(&mut sum, *p, cached.row(s).0);
-            }
-            out.extend(w_uv.chunks_exact(latent).map(|w| dot(w, &sum)));
+        let units = (latent + rope).div_ceil(UNIT);
+        let count = task.heads.len() * span.rows.len();
+        let first = task.heads.start * span.rows.len();
+        let mut state = State::new(count, latent);
+        InstructionSet::best().run(Attend {
+            queries: &queries[first * units..][..count * units],
+            visible: &Self::visible(span, task.heads.len()),
+            keys: Table {
+                data: &cached.units,
+                starts: &cached.unit_starts,
+                width: units,
+            },
+            values: Table {
+                data: &cached.values,
+                starts: &cached.starts,
+                width: latent,
+            },
+            range: task.keys.clone(),
+            softmax_scale,
+            state: &mut state,
+        });
+        state
+    }
+
+    /// Means in the latent space `[heads · n, latent]` to values `[heads · n, value]`.
+    fn expanded(&self, heads: &Range<usize>, means: &[f32]) -> Vec<f32> {
+        let MlaSpec {
+            nope,
+            value,
+            latent,
+            ..
+        } = self.spec;
+        let n = means.len() / latent / heads.len();
+        let mut out = Vec::with_capacity(heads.len() * n * value);
+        for (h, means) in heads.clone().zip(means.chunks_exact(n * latent)) {
+            let first = self.head_rows(h) + nope;
+            let values = self.multiply(first..first + value, &Activated::new(means, n), n);
+            out.extend(super::linear::transpose(values, value, n)); // [n, value]
         }
         out
     }

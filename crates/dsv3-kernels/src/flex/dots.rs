@@ -33,15 +33,7 @@ impl<'a> Activated<'a> {
         let input = x.len() / tokens.max(1);
         let units = match x.as_chunks::<UNIT>() {
             (units, []) if input.is_multiple_of(UNIT) => units.into(),
-            _ => {
-                let mut units = Vec::with_capacity(tokens * input.div_ceil(UNIT));
-                for row in x.chunks_exact(input.max(1)) {
-                    let (full, rest) = row.as_chunks::<UNIT>();
-                    units.extend_from_slice(full);
-                    units.extend((!rest.is_empty()).then(|| padded(rest)));
-                }
-                units.into()
-            }
+            _ => padded_rows(x.chunks_exact(input.max(1))).into(),
         };
         Activated { units, tokens }
     }
@@ -54,9 +46,20 @@ impl<'a> Activated<'a> {
     }
 }
 
+/// Rows in whole units, each filled up with zeros.
+pub(super) fn padded_rows<R: AsRef<[f32]>>(rows: impl IntoIterator<Item = R>) -> Vec<[f32; UNIT]> {
+    let mut units = Vec::new();
+    for row in rows {
+        let (full, rest) = row.as_ref().as_chunks::<UNIT>();
+        units.extend_from_slice(full);
+        units.extend((!rest.is_empty()).then(|| padded(rest)));
+    }
+    units
+}
+
 /// The values with zeros behind them.
 #[inline(always)]
-fn padded<T: Copy + Default, const N: usize>(rest: &[T]) -> [T; N] {
+pub(super) fn padded<T: Copy + Default, const N: usize>(rest: &[T]) -> [T; N] {
     let mut to = [T::default(); N];
     to[..rest.len()].copy_from_slice(rest);
     to
@@ -146,20 +149,9 @@ impl<L: Lanes> Group<'_, L> {
             return self.tokens(rows);
         }
         let units = self.x.token(0).len();
-        buffer.clear();
-        for row in &rows {
-            let mut scale = self.lanes.splat(0.0);
-            for unit in 0..units {
-                if unit.is_multiple_of(row.units_per_scale()) {
-                    scale = row.scale(self.lanes, unit / row.units_per_scale());
-                }
-                let [a, b] = row.unit(self.lanes, unit, scale);
-                let mut to = [0f32; UNIT];
-                let (halves, _) = to.as_chunks_mut::<LANES>();
-                halves[0] = self.lanes.store(a);
-                halves[1] = self.lanes.store(b);
-                buffer.push(to);
-            }
+        buffer.resize(ROWS * units, [0.0; UNIT]);
+        for (row, to) in rows.iter().zip(buffer.chunks_exact_mut(units.max(1))) {
+            fill(self.lanes, row, to);
         }
         let rows = std::array::from_fn(|r| Buffered(&buffer[r * units..][..units]));
         self.tokens(rows);
@@ -218,8 +210,7 @@ impl<L: Lanes> Group<'_, L> {
             let Row::Fp8 { codes, .. } = row else {
                 continue;
             };
-            let is_nan = |code: &u8| u8::from(code & 0x7f == 0x7f);
-            if codes.iter().fold(0, |any, code| any | is_nan(code)) != 0 {
+            if has_nan(codes) {
                 y.fill(f32::NAN);
             }
         }
@@ -234,6 +225,56 @@ fn length(row: &Row<'_>) -> usize {
         Row::Fp8 { codes, .. } | Row::Int8 { codes, .. } => codes.len(),
         Row::Int4 { codes, .. } => 2 * codes.len(),
     }
+}
+
+/// The values of a row, unit by unit.
+#[inline(always)]
+fn fill<L: Lanes, D: Decode>(l: L, row: &D, to: &mut [[f32; UNIT]]) {
+    for (at, units) in to.chunks_mut(row.units_per_scale()).enumerate() {
+        let scale = row.scale(l, at);
+        for (i, unit) in units.iter_mut().enumerate() {
+            let values = row.unit(l, at.wrapping_mul(row.units_per_scale()) + i, scale);
+            let (halves, _) = unit.as_chunks_mut::<LANES>();
+            halves[0] = l.store(values[0]);
+            halves[1] = l.store(values[1]);
+        }
+    }
+}
+
+/// One row as f32, in whole units filled up with zeros.
+pub(super) struct Decoded<'a> {
+    pub(super) row: Row<'a>,
+    pub(super) to: &'a mut [[f32; UNIT]],
+}
+
+impl Kernel for Decoded<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        match self.row {
+            Row::F32(_) => fill(l, &F32::new(self.row), self.to),
+            Row::Bf16(_) => fill(l, &Bf16::new(self.row), self.to),
+            Row::F16(_) => fill(l, &F16::new(self.row), self.to),
+            Row::Int8 { .. } => fill(l, &Int8::new(self.row), self.to),
+            Row::Int4 { .. } => fill(l, &Int4::new(self.row), self.to),
+            Row::Fp8 { codes, block, .. } => {
+                if block.is_multiple_of(UNIT) && unbiasable(&self.row) && !has_nan(codes) {
+                    return fill(l, &Fp8::new(self.row), self.to);
+                }
+                let mut values = vec![0f32; self.to.len() * UNIT];
+                self.row.decode(&mut values[..codes.len()]);
+                self.to.copy_from_slice(values.as_chunks::<UNIT>().0);
+            }
+        }
+    }
+}
+
+/// Whether any e4m3 code is NaN.
+#[inline(always)]
+fn has_nan(codes: &[u8]) -> bool {
+    let is_nan = |code: &u8| u8::from(code & 0x7f == 0x7f);
+    codes.iter().fold(0, |any, code| any | is_nan(code)) != 0
 }
 
 /// Whether a row's scales leave room for [`E4M3_UNBIAS`] beside them.

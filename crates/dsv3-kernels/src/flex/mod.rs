@@ -4,7 +4,9 @@
 //! has and however many threads share it, so a token's numbers don't depend on its neighbours.
 
 mod activations;
+mod attend;
 mod attention;
+mod combine;
 mod dots;
 mod experts;
 mod gemm;

@@ -20,12 +20,6 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum(sums) + rest
 }
 
-/// `y += factor · x`.
-#[inline]
-pub(super) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x);
-}
-
 /// A tree over the lanes.
 #[inline(always)]
 fn sum(mut lanes: [f32; LANES]) -> f32 {
@@ -37,15 +31,4 @@ fn sum(mut lanes: [f32; LANES]) -> f32 {
         width /= 2;
     }
     lanes[0]
-}
-
-/// Softmax in place, shifted by the maximum.
-pub(super) fn softmax(scores: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut total = 0f32;
-    for s in scores.iter_mut() {
-        *s = (*s - max).exp();
-        total += *s;
-    }
-    scores.iter_mut().for_each(|s| *s /= total);
 }

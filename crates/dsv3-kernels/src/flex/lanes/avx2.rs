@@ -74,11 +74,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        each(|i| self.0.avx._mm256_add_ps(a[i], b[i]))
-    }
-
-    #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
         each(|i| self.0.avx._mm256_mul_ps(a[i], b[i]))
     }

@@ -61,11 +61,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        self.0.avx512f._mm512_add_ps(a, b)
-    }
-
-    #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
         self.0.avx512f._mm512_mul_ps(a, b)
     }

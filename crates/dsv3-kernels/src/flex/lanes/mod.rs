@@ -39,8 +39,6 @@ pub(in crate::flex) trait Lanes: Copy {
     fn load(self, from: &[f32; LANES]) -> Self::F;
     /// To memory.
     fn store(self, value: Self::F) -> [f32; LANES];
-    /// `a + b`.
-    fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a · b`.
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a · b + c`, rounded once.

@@ -71,11 +71,6 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        each(|i| self.0.neon.vaddq_f32(a[i], b[i]))
-    }
-
-    #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
         each(|i| self.0.neon.vmulq_f32(a[i], b[i]))
     }

@@ -17,7 +17,6 @@ impl Kernel for Everything<'_> {
         half.copy_from_slice(&self.bytes[..LANES]);
         let [low, high] = l.nibbles(&half, a);
         let values = [
-            l.add(a, b),
             l.mul(a, b),
             l.mul_add(a, b, l.splat(0.3)),
             l.bf16(self.bytes),
