@@ -17,7 +17,9 @@ pub enum HalfFormat {
 
 /// How a row of integer codes with group scales lies in memory.
 ///
-/// First the codes, then one f16 scale for each `columns` columns, then zeros up to `row_bytes`.
+/// From `offset` on first the codes, then one f16 scale for each `columns` columns. What else is in
+/// the row's `row_bytes` belongs to others: padding, or another weight's row, where two weights that
+/// are read together stand row by row beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupFormat {
     /// The codes.
@@ -26,6 +28,8 @@ pub struct GroupFormat {
     pub columns: usize,
     /// Bytes from one row to the next.
     pub row_bytes: usize,
+    /// Bytes before a row's codes.
+    pub offset: usize,
 }
 
 /// Integer codes of a weight; the input dimension is a multiple of 32.

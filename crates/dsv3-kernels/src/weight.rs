@@ -167,6 +167,7 @@ impl Weight {
             }
         }
         let needed = format.code_bytes(input) + 2 * format.scales(input);
+        let needed = needed.saturating_add(format.offset);
         if needed > format.row_bytes {
             return Err(KernelsError::Length {
                 what: "a row of codes and scales",
@@ -228,7 +229,9 @@ impl Weight {
             Repr::Plain(weight) => out * input * weight.dtype().size(),
             Repr::Half { .. } => out * input * 2,
             Repr::Fp8Block { scale, .. } => out * input + scale.shape().num_elements() * 4,
-            Repr::Group { format, .. } => out * format.row_bytes,
+            Repr::Group { format, .. } => {
+                out * (format.code_bytes(input) + 2 * format.scales(input))
+            }
         };
         let factors = self.adapter.as_ref();
         base + factors.map_or(0, |f| f.a.dims()[0] * (out + input) * 4)

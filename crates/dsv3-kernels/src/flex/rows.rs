@@ -118,7 +118,7 @@ impl Rows {
             }
             Format::Group(format) => {
                 let bytes = &self.data.bytes()[row * format.row_bytes..][..format.row_bytes];
-                let (codes, rest) = bytes.split_at(format.code_bytes(n));
+                let (codes, rest) = bytes[format.offset..].split_at(format.code_bytes(n));
                 let scales = &rest.as_chunks::<2>().0[..format.scales(n)];
                 let columns = format.columns;
                 match format.codes {

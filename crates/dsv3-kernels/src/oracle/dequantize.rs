@@ -53,7 +53,7 @@ pub(crate) fn dequantize<B: Backend>(weight: &Packed<B>) -> Float<B> {
             let device = data.device();
             let rows = bytes(Ints::<B>(data.clone()), out, format.row_bytes);
             let (code_bytes, groups) = (format.code_bytes(input), format.scales(input));
-            let codes = rows.clone().narrow(1, 0, code_bytes); // [out, code_bytes]
+            let codes = rows.clone().narrow(1, format.offset, code_bytes); // [out, code_bytes]
             let (codes, values): (_, Vec<f32>) = match format.codes {
                 GroupCodes::Int8 => (codes, (0..=u8::MAX).map(|c| f32::from(c as i8)).collect()),
                 GroupCodes::Int4 => {
@@ -67,7 +67,7 @@ pub(crate) fn dequantize<B: Backend>(weight: &Packed<B>) -> Float<B> {
             let values = Float::<B>::from_vec(values.clone(), &[values.len()], &device)
                 .select(0, codes.reshape(&[out * input]))
                 .reshape(&[out, input]);
-            let scales = rows.narrow(1, code_bytes, 2 * groups); // [out, 2 · groups]
+            let scales = rows.narrow(1, format.offset + code_bytes, 2 * groups); // [out, 2 · groups]
             let scales = half_values(scales.reshape(&[out * groups, 2]), HalfFormat::F16, &device);
             let scales = scales.reshape(&[out, groups]);
             values.mul(expand_blocks(scales, [1, format.columns], out, input))

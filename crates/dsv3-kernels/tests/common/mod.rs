@@ -66,10 +66,12 @@ impl Random {
                 assert!(shape[1].is_multiple_of(32), "{shape:?}");
                 let bits = if codes == GroupCodes::Int8 { 8 } else { 4 };
                 let (code_bytes, groups) = (shape[1] * bits / 8, shape[1].div_ceil(columns));
-                let row_bytes = (code_bytes + 2 * groups).next_multiple_of(64);
+                let offset = 64 * self.below(2);
+                let row_bytes = (offset + code_bytes + 2 * groups).next_multiple_of(64);
                 let mut bytes = Vec::with_capacity(shape[0] * row_bytes);
                 for _ in 0..shape[0] {
                     let end = bytes.len() + row_bytes;
+                    bytes.resize(end - row_bytes + offset, 0x5a);
                     bytes.extend((0..code_bytes).map(|_| self.below(256) as u8));
                     let scale = size / (1 << (bits - 1)) as f32;
                     let scales = (0..groups).map(|_| f16::from_f32(self.next() * scale));
@@ -80,6 +82,7 @@ impl Random {
                     codes,
                     columns,
                     row_bytes,
+                    offset,
                 };
                 Weight::group(bytes.into(), format, shape, device).unwrap()
             }

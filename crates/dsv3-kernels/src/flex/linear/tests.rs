@@ -80,6 +80,7 @@ impl Random {
                     codes,
                     columns,
                     row_bytes: 0,
+                    offset: 0,
                 };
                 let (code_bytes, scales) = (format.code_bytes(input), format.scales(input));
                 format.row_bytes = (code_bytes + 2 * scales).next_multiple_of(64);
