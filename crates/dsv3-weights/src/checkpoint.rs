@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::shown;
 use crate::index::Index;
+use crate::layout::Layout;
+use crate::packed::{PackedTensor, packed_tensors};
 use crate::{ModelArgs, TensorFile, TensorView, WeightsError};
 
 /// Name of the file of an unsharded checkpoint.
@@ -21,12 +23,13 @@ pub struct Checkpoint {
     args: ModelArgs,
     files: Vec<TensorFile>,
     by_name: HashMap<String, (usize, usize)>, // file, position in its header
+    pub(crate) packed: HashMap<String, PackedTensor>,
 }
 
 impl Checkpoint {
     /// Opens `dir`: reads `config.json`, maps `model.safetensors`, or every shard that
-    /// `model.safetensors.index.json` names, and checks all headers. The index's `total_size` is
-    /// not trusted. If both exist the single file counts, as in transformers.
+    /// `model.safetensors.index.json` names, and checks all headers, and
+    /// what they say of packed tensors. The index's `total_size` is not trusted. If both exist the single file counts, as in transformers.
     ///
     /// Tensor data is not read: opening costs the headers only. The files must not be truncated
     /// while they are mapped; the operating system ends a process that reads behind the end.
@@ -54,11 +57,13 @@ impl Checkpoint {
         if let Some(index) = index {
             check_index(&index, &files, &by_name)?;
         }
+        let packed = packed_tensors(&files, &Layout::new(&args))?;
         Ok(Self {
             dir,
             args,
             files,
             by_name,
+            packed,
         })
     }
 

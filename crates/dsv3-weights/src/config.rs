@@ -83,8 +83,11 @@ pub struct ModelArgs {
     pub bos_token_id: Vec<u32>,
     /// Ids that end a text; empty if not given.
     pub eos_token_id: Vec<u32>,
-    /// `quantization_config`, or `None` for unquantised weights.
+    /// `quantization_config` of fp8 weights, or `None` without them.
     pub quantization: Option<Quantization>,
+    /// Whether `quantization_config` is of method `dsv3`: some weights are packed in groups, and
+    /// the files' metadata say which ([`crate::PackedTensor`]).
+    pub packed: bool,
 }
 
 /// `scoring_func`. Only the one that V3 uses.
@@ -132,7 +135,7 @@ pub struct RopeScaling {
     pub mscale_all_dim: f64,
 }
 
-/// `quantization_config` of method `fp8`.
+/// `quantization_config` of method `fp8`, or what one of method `dsv3` says of its fp8 weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Quantization {
     /// Rows and columns that share a scale; [128, 128] in the published checkpoints.

@@ -1,5 +1,5 @@
-//! From one number format to another: fp8 to bf16, bf16 to fp8 blocks; with an adapter merged in
-//! on the way, if one is given.
+//! From one number format to another: fp8 to bf16, bf16 to fp8 blocks, either to int8 and int4 in
+//! groups; with an adapter merged in on the way, if one is given.
 //!
 //! Two passes. The first reads headers and scales, decides what becomes of every tensor and lays
 //! out the output's headers. The second streams the data, a few rows of blocks at a time, so that
@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::output::{self, Partial};
-use crate::{Adapter, Checkpoint, Dtype, ScaleFmt, Warning, WeightsError};
+use crate::recipe::{Recipe, WeightFormat};
+use crate::{Adapter, Checkpoint, ScaleFmt, Warning, WeightsError};
 
 mod outputs;
 mod side_files;
@@ -21,7 +22,7 @@ use outputs::{Action, Outputs};
 pub use crate::output::Progress;
 
 /// What to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConvertFormat {
     /// Everything in bf16 (rounded to nearest even), the router's correction biases in f32.
@@ -34,10 +35,27 @@ pub enum ConvertFormat {
         /// Whether scales are powers of two, as V3.1's.
         ue8m0: bool,
     },
+    /// As [`Recipe::int8`].
+    Int8 {
+        /// Columns that share a scale.
+        group: usize,
+    },
+    /// As [`Recipe::int4`].
+    Int4 {
+        /// Columns that share a scale.
+        group: usize,
+    },
+    /// Weight by weight.
+    Recipe {
+        /// Which weight in which format.
+        recipe: Recipe,
+        /// Whether scales of fp8 weights are powers of two.
+        ue8m0: bool,
+    },
 }
 
 /// How to write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConvertOptions {
     /// Target format.
     pub format: ConvertFormat,
@@ -72,6 +90,8 @@ pub struct ConvertReport {
     pub dequantized: u64,
     /// Weights that went to fp8 blocks.
     pub quantized: u64,
+    /// Weights that were packed in groups, as int8 or int4.
+    pub packed: u64,
     /// Tensors whose float format was changed otherwise.
     pub cast: u64,
     /// Tensors that were copied byte for byte (a weight and its scales count as one).
@@ -92,11 +112,16 @@ pub struct ConvertReport {
 /// for every few megabytes; [`ControlFlow::Break`] stops and keeps what is finished. Tensors
 /// outside of the published layout are copied as they are.
 ///
+/// Packed weights get the scales of least squared error; the routed experts of a layer become two
+/// tensors ([`crate::StackedExperts`]). A weight that cannot be packed, because its columns are no
+/// multiple of 32 or its readers know no packed form, is written in bf16.
+///
 /// # Errors
 /// Everything that [`Checkpoint::verify`] refuses; [`WeightsError::NotFinite`] and
 /// [`WeightsError::BadScale`] for NaN and infinity; [`WeightsError::DiskFull`];
 /// [`WeightsError::OutputExists`], [`WeightsError::ForeignPartial`], [`WeightsError::PartialInUse`]
-/// for the output; [`WeightsError::Interrupted`] after a break.
+/// for the output; [`WeightsError::Interrupted`] after a break; [`WeightsError::PackedSource`] for a
+/// checkpoint that is packed already; [`WeightsError::Recipe`] for layers that are not there.
 pub fn convert(
     checkpoint: &Checkpoint,
     out_dir: impl AsRef<Path>,
@@ -136,6 +161,11 @@ fn write(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
+    if checkpoint.args().packed {
+        return Err(WeightsError::PackedSource {
+            dir: checkpoint.dir().into(),
+        });
+    }
     let warnings = checkpoint.verify()?;
     let outputs = Outputs::plan(checkpoint, adapter, options)?;
     let partial = Partial::claim(out_dir, outputs.fingerprint(checkpoint))?;
@@ -152,8 +182,9 @@ fn write(
         shards_kept,
         tensors: output::num_tensors(shards),
         merged: outputs.merged(),
-        dequantized: outputs.count(|a| matches!(a, Action::Dequantize)),
+        dequantized: outputs.count(|a| matches!(a, Action::Dequantize(_))),
         quantized: outputs.count(|a| matches!(a, Action::Quantize | Action::Requantize)),
+        packed: outputs.count(|a| matches!(a, Action::Pack(_) | Action::PackStack(..))),
         cast: outputs.count(|a| matches!(a, Action::Cast(_))),
         copied: outputs.count(|a| matches!(a, Action::Copy { .. } | Action::CopyQuantized)),
         source_bytes: checkpoint.data_bytes(),
@@ -164,20 +195,23 @@ fn write(
 }
 
 impl ConvertFormat {
-    /// Scale rule of the target, `None` for floats.
-    fn scale_fmt(self) -> Option<ScaleFmt> {
+    /// Which weight in which format.
+    fn recipe(&self) -> Result<Recipe, WeightsError> {
         match self {
-            Self::Bf16 | Self::F32 => None,
-            Self::Fp8 { ue8m0: true } => Some(ScaleFmt::Ue8m0),
-            Self::Fp8 { ue8m0: false } => Some(ScaleFmt::F32),
+            Self::Bf16 => Ok(Recipe::uniform(WeightFormat::Bf16)),
+            Self::F32 => Ok(Recipe::uniform(WeightFormat::F32)),
+            Self::Fp8 { .. } => Ok(Recipe::uniform(WeightFormat::Fp8)),
+            Self::Int8 { group } => Recipe::int8(*group),
+            Self::Int4 { group } => Recipe::int4(*group),
+            Self::Recipe { recipe, .. } => Ok(recipe.clone()),
         }
     }
 
-    /// What everything becomes that is neither fp8 nor f32 in all formats.
-    fn float(self) -> Dtype {
+    /// Scale rule of fp8 weights.
+    fn scale_fmt(&self) -> ScaleFmt {
         match self {
-            Self::F32 => Dtype::F32,
-            Self::Bf16 | Self::Fp8 { .. } => Dtype::BF16,
+            Self::Fp8 { ue8m0: false } | Self::Recipe { ue8m0: false, .. } => ScaleFmt::F32,
+            _ => ScaleFmt::Ue8m0,
         }
     }
 }

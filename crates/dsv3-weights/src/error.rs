@@ -396,6 +396,66 @@ pub enum WeightsError {
         /// Position in row-major order.
         index: usize,
     },
+    /// A value that has no packed form.
+    #[error(
+        "{what} {index} is {value}; packing needs finite numbers within the reach of an f16 scale"
+    )]
+    CannotPack {
+        /// What was passed.
+        what: &'static str,
+        /// Position in row-major order.
+        index: usize,
+        /// The value found.
+        value: f32,
+    },
+    /// The metadata that say how a file is packed cannot be believed.
+    #[error("{file}: the metadata key `dsv3` {problem}")]
+    PackedMetadata {
+        /// The safetensors file.
+        file: PathBuf,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+    /// What the metadata say of one packed tensor does not fit it.
+    #[error("{file}: tensor `{tensor}` {problem}")]
+    PackedTensor {
+        /// The safetensors file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+    /// An expert's weight asked for by its published name, which lies among others.
+    #[error(
+        "tensor `{tensor}` is not in {file} by itself: this packed checkpoint holds all experts of the layer in `{stack}`. Read that (`Checkpoint::stacked_experts`), or convert the original to bf16"
+    )]
+    StackedExpert {
+        /// The file that holds the stack.
+        file: PathBuf,
+        /// The expert's weight.
+        tensor: String,
+        /// The stack.
+        stack: String,
+    },
+    /// A packed checkpoint where only others can be converted.
+    #[error(
+        "{dir} is packed (int8 or int4) already; packing again would round twice. Convert from the checkpoint that it was made of"
+    )]
+    PackedSource {
+        /// The checkpoint's folder.
+        dir: PathBuf,
+    },
+    /// A recipe that cannot be followed.
+    #[error("{file}, line {line}: {problem}")]
+    Recipe {
+        /// The recipe.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// Numbers that a caller passed do not fit each other.
     #[error("{what}: expected {expected} values, got {given}")]
     WrongLength {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::layout::{Component, Layout};
-use crate::{Checkpoint, SCALE_SUFFIX};
+use crate::{Checkpoint, GroupFormat, SCALE_SUFFIX};
 
 /// Counts of one component's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -14,11 +14,11 @@ pub struct ComponentInventory {
     pub parameters: u64,
     /// Bytes of weights and biases.
     pub weight_bytes: u64,
-    /// Bytes of block scales.
+    /// Bytes of block scales, and of packed rows' scales and padding.
     pub scale_bytes: u64,
     /// Sum of the two.
     pub bytes: u64,
-    /// Tensors by dtype, under the names of the safetensors format.
+    /// Tensors by dtype, under the names of the safetensors format; packed ones as int8 and int4.
     pub dtypes: BTreeMap<&'static str, u64>,
 }
 
@@ -35,6 +35,24 @@ impl ComponentInventory {
     }
 }
 
+/// Counts of the tensors in one packed format.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PackedInventory {
+    /// Tensors; a layer's routed experts are two.
+    pub tensors: u64,
+    /// Weights in them.
+    pub parameters: u64,
+    /// Bytes of them, scales and padding too.
+    pub bytes: u64,
+}
+
+impl PackedInventory {
+    /// Bits that a weight takes, with its share of scales and padding.
+    pub fn bits_per_weight(&self) -> f64 {
+        8.0 * self.bytes as f64 / self.parameters.max(1) as f64
+    }
+}
+
 /// What a checkpoint holds, counted from its headers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Inventory {
@@ -48,6 +66,8 @@ pub struct Inventory {
     pub main: ComponentInventory,
     /// Each component that is there.
     pub components: BTreeMap<Component, ComponentInventory>,
+    /// Each packed format that is there, as `int4/32`: codes, and columns of a group.
+    pub packed: BTreeMap<String, PackedInventory>,
 }
 
 impl Inventory {
@@ -55,19 +75,30 @@ impl Inventory {
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let layout = Layout::new(checkpoint.args());
         let mut components: BTreeMap<Component, ComponentInventory> = BTreeMap::new();
+        let mut packed: BTreeMap<GroupFormat, PackedInventory> = BTreeMap::new();
         for tensor in checkpoint.tensors() {
             let entry = components
                 .entry(layout.component_of(tensor.name()))
                 .or_default();
             entry.tensors += 1;
             entry.bytes += tensor.byte_len();
-            if is_scale(checkpoint, tensor.name()) {
+            let mut dtype = tensor.dtype().name();
+            if let Some(weight) = checkpoint.packed(tensor.name()) {
+                dtype = weight.format.bits().name();
+                entry.parameters += weight.num_elements();
+                entry.weight_bytes += weight.code_bytes();
+                entry.scale_bytes += tensor.byte_len() - weight.code_bytes();
+                let counts = packed.entry(weight.format).or_default();
+                counts.tensors += 1;
+                counts.parameters += weight.num_elements();
+                counts.bytes += tensor.byte_len();
+            } else if is_scale(checkpoint, tensor.name()) {
                 entry.scale_bytes += tensor.byte_len();
             } else {
                 entry.parameters += tensor.num_elements() as u64;
                 entry.weight_bytes += tensor.byte_len();
             }
-            *entry.dtypes.entry(tensor.dtype().name()).or_default() += 1;
+            *entry.dtypes.entry(dtype).or_default() += 1;
         }
         let (mut total, mut main) = (ComponentInventory::default(), ComponentInventory::default());
         for (component, counts) in &components {
@@ -86,6 +117,10 @@ impl Inventory {
             total,
             main,
             components,
+            packed: packed
+                .into_iter()
+                .map(|(format, counts)| (format.to_string(), counts))
+                .collect(),
         }
     }
 }

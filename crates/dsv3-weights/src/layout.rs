@@ -5,7 +5,11 @@
 
 use std::fmt;
 
+use crate::stacked::Stack;
 use crate::{Dtype, ModelArgs, SCALE_SUFFIX};
+
+/// Latent to keys and values of all heads.
+pub(crate) const KV_B_PROJ: &str = "kv_b_proj.weight";
 
 /// What a tensor is for. The order is that of reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -78,6 +82,57 @@ impl Component {
     pub fn is_mtp(self) -> bool {
         self >= Self::MtpEmbedding && self != Self::Other
     }
+
+    /// Whether it is a matrix that activations are multiplied by and that may be packed in groups.
+    /// Embeddings are looked up, routers choose by small differences, norms are vectors.
+    pub fn may_be_packed(self) -> bool {
+        match self {
+            Self::LmHead
+            | Self::Attention
+            | Self::DenseMlp
+            | Self::RoutedExperts
+            | Self::SharedExperts
+            | Self::MtpLmHead
+            | Self::MtpProjection
+            | Self::MtpAttention
+            | Self::MtpDenseMlp
+            | Self::MtpRoutedExperts
+            | Self::MtpSharedExperts => true,
+            Self::Embedding
+            | Self::Norm
+            | Self::Router
+            | Self::MtpEmbedding
+            | Self::MtpNorm
+            | Self::MtpRouter
+            | Self::Other => false,
+        }
+    }
+
+    /// Whether it is routed experts, of which a layer has many.
+    pub(crate) fn is_routed(self) -> bool {
+        matches!(self, Self::RoutedExperts | Self::MtpRoutedExperts)
+    }
+
+    /// All of the layout, in the order of reports.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Embedding,
+        Self::LmHead,
+        Self::Norm,
+        Self::Attention,
+        Self::DenseMlp,
+        Self::Router,
+        Self::RoutedExperts,
+        Self::SharedExperts,
+        Self::MtpEmbedding,
+        Self::MtpLmHead,
+        Self::MtpNorm,
+        Self::MtpProjection,
+        Self::MtpAttention,
+        Self::MtpDenseMlp,
+        Self::MtpRouter,
+        Self::MtpRoutedExperts,
+        Self::MtpSharedExperts,
+    ];
 
     /// The same part in an MTP module.
     fn of_mtp(self) -> Self {
@@ -206,7 +261,43 @@ impl Layout {
     /// Only the name is looked at; [`Component::Other`] for names outside of the layout.
     pub fn component_of(&self, name: &str) -> Component {
         self.spec_of(name)
+            .or_else(|| self.stack_of(name))
             .map_or(Component::Other, |spec| spec.component)
+    }
+
+    /// The stack of routed experts of this name, `[experts, rows, in]`, which packed checkpoints
+    /// have in the place of the experts' own weights.
+    pub(crate) fn stack_of(&self, name: &str) -> Option<TensorSpec> {
+        let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        let part = part.strip_prefix("mlp.experts.")?;
+        let stack = Stack::ALL.into_iter().find(|s| s.part() == part)?;
+        // Any expert's part tells its columns; the stack has the rows of all of them.
+        let first = stack.of_expert().first()?;
+        let one = self.spec_of(&format!("model.layers.{layer}.mlp.experts.0.{first}"))?;
+        let &[rows, columns] = one.shape.as_slice() else {
+            return None;
+        };
+        Some(TensorSpec {
+            name: name.to_owned(),
+            shape: vec![
+                self.args.n_routed_experts,
+                rows * stack.of_expert().len(),
+                columns,
+            ],
+            ..one
+        })
+    }
+
+    /// Whether the weight or stack of this name may be packed in groups.
+    ///
+    /// `kv_b_proj` may not, for now: the attention kernels take it apart by heads and read it in
+    /// bf16 or fp8. Experts are packed in stacks only.
+    pub(crate) fn may_be_packed(&self, name: &str) -> bool {
+        if name.ends_with(KV_B_PROJ) {
+            return false;
+        }
+        let component = self.component_of(name);
+        component.may_be_packed() && component.is_routed() == self.stack_of(name).is_some()
     }
 
     /// The tensor of this name (or the weight of this scale tensor's name), if the layout has it.
@@ -356,7 +447,7 @@ impl Layout {
         parts.extend([
             linear("kv_a_proj_with_mqa.weight", [a.latent_dim(), hidden]),
             plain("kv_a_layernorm.weight", &[a.kv_lora_rank], Component::Norm),
-            linear("kv_b_proj.weight", [key_value, a.kv_lora_rank]),
+            linear(KV_B_PROJ, [key_value, a.kv_lora_rank]),
             linear("o_proj.weight", [hidden, heads * a.v_head_dim]),
         ]);
         parts
@@ -429,7 +520,7 @@ fn expand(prefix: String, section: Section) -> impl Iterator<Item = TensorSpec> 
 }
 
 /// A number without sign or leading zeros: `07` and `+7` are other names than `7`.
-fn canonical_number(text: &str) -> Option<usize> {
+pub(crate) fn canonical_number(text: &str) -> Option<usize> {
     let number: usize = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }

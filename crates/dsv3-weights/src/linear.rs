@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::group::{self, GroupBits, GroupFormat};
 use crate::{Checkpoint, Dtype, TensorView, WeightsError, decode, fp8};
 
 /// What a published fp8 weight's scale tensor is called, behind the weight's own name.
@@ -41,6 +42,26 @@ pub enum LinearFormat {
         /// Whether every scale of this tensor is a power of two, whatever the config says.
         power_of_two: bool,
     },
+    /// Rows of codes with an f16 scale a group, as [`crate::group`] describes them.
+    Group {
+        /// Bits of a code.
+        bits: GroupBits,
+        /// Columns that share a scale.
+        group: usize,
+        /// Bytes of a row: codes, scales, padding.
+        row_bytes: usize,
+    },
+}
+
+impl LinearFormat {
+    /// Rows of so many columns in this packed format.
+    pub(crate) fn of_group(format: GroupFormat, columns: usize) -> Self {
+        Self::Group {
+            bits: format.bits(),
+            group: format.group(),
+            row_bytes: format.row_bytes(columns),
+        }
+    }
 }
 
 impl LinearView {
@@ -56,6 +77,12 @@ impl LinearView {
                 return fp8::dequantize_block(&self.data, scale, self.shape, block)
                     .unwrap_or_default();
             }
+            LinearFormat::Group { bits, group, .. } => {
+                // As above: a view is made of checked groups and lengths only.
+                return GroupFormat::new(bits, group)
+                    .and_then(|format| group::dequantize_group(&self.data, self.shape, format))
+                    .unwrap_or_default();
+            }
         };
         decode::to_f32(dtype, &self.data).unwrap_or_default()
     }
@@ -65,11 +92,35 @@ impl Checkpoint {
     /// The weight `name` of shape `[out, in]`, with its scales if it is fp8.
     ///
     /// # Errors
-    /// [`WeightsError::MissingTensor`], [`WeightsError::WrongShape`] (weight or scales),
+    /// [`WeightsError::MissingTensor`], [`WeightsError::StackedExpert`], [`WeightsError::WrongShape`] (weight or scales),
     /// [`WeightsError::WrongDtype`], [`WeightsError::MissingScale`],
     /// [`WeightsError::UndeclaredQuantization`], [`WeightsError::BadScale`].
     pub fn linear(&self, name: &str, shape: [usize; 2]) -> Result<LinearView, WeightsError> {
+        if let Some((place, _)) = self.stack_holding(name) {
+            return Err(WeightsError::StackedExpert {
+                file: self.tensor(&place.stack)?.file().into(),
+                tensor: name.to_owned(),
+                stack: place.stack,
+            });
+        }
         let weight = self.tensor(name)?;
+        if let Some(packed) = self.packed(name) {
+            if packed.shape != shape {
+                return Err(WeightsError::WrongShape {
+                    file: weight.file().into(),
+                    tensor: name.to_owned(),
+                    expected: shape.to_vec(),
+                    found: packed.shape.clone(),
+                });
+            }
+            return Ok(LinearView {
+                name: name.to_owned(),
+                shape,
+                format: LinearFormat::of_group(packed.format, shape[1]),
+                data: weight.bytes(),
+                scale: None,
+            });
+        }
         weight.expect_shape(&shape)?;
         let (format, scale) = match weight.dtype() {
             Dtype::F32 => (LinearFormat::F32, None),
@@ -112,12 +163,16 @@ impl Checkpoint {
         self.plain(name, &[len])
     }
 
-    /// A matrix in f32, dequantised if it is fp8.
+    /// A matrix in f32, dequantised if it is fp8 or packed, taken out of its stack if it is an
+    /// expert's in a packed checkpoint.
     ///
     /// # Errors
     /// As [`Checkpoint::linear`].
     pub fn matrix_f32(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, WeightsError> {
-        self.linear(name, shape).map(|w| w.dequantize())
+        match self.unstacked(name, shape)? {
+            Some(values) => Ok(values),
+            None => self.linear(name, shape).map(|w| w.dequantize()),
+        }
     }
 
     /// Values of a tensor that must not be quantised.

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::group::{GroupBits, GroupFormat};
 use crate::layout::{Component, Layout, Part, Unit};
 use crate::memory_size::DeviceMemory;
+use crate::recipe::{Recipe, WeightFormat};
+use crate::stacked::Stack;
 use crate::{Dtype, ModelArgs, WeightsError};
 
 mod fit;
@@ -25,6 +28,10 @@ pub enum PlanFormat {
     F32,
     /// Projections and experts in fp8 with block scales, the rest in bf16.
     Fp8,
+    /// As [`Recipe::int8`] with its default group.
+    Int8,
+    /// As [`Recipe::int4`] with its default group.
+    Int4,
 }
 
 impl std::str::FromStr for PlanFormat {
@@ -37,10 +44,12 @@ impl std::str::FromStr for PlanFormat {
             "f16" => Ok(Self::F16),
             "f32" => Ok(Self::F32),
             "fp8" => Ok(Self::Fp8),
+            "int8" => Ok(Self::Int8),
+            "int4" => Ok(Self::Int4),
             other => Err(WeightsError::BadOption {
                 option: "format",
                 problem: format!(
-                    "is `{}`; choose published, bf16, f16, f32 or fp8",
+                    "is `{}`; choose published, bf16, f16, f32, fp8, int8 or int4",
                     crate::error::shown(other)
                 ),
             }),
@@ -140,7 +149,7 @@ pub struct ComponentPlan {
     pub parameters: u64,
     /// Bytes of weights and biases.
     pub weight_bytes: u64,
-    /// Bytes of block scales.
+    /// Bytes of block scales, and of packed rows' scales and padding.
     pub scale_bytes: u64,
     /// Sum of the two.
     pub bytes: u64,
@@ -157,8 +166,11 @@ impl ComponentPlan {
 
     /// `copies` tensors of this part in this format. No product overflows: the configuration's
     /// bounds keep all weights of a model under 2^63 bytes.
-    fn of(part: &Part, copies: u64, format: &Concrete) -> Self {
+    fn of(part: &Part, copies: u64, format: &Concrete<'_>) -> Self {
         let elements = part.elements();
+        if let Some(packed) = format.group_of(part) {
+            return Self::packed(part, copies, packed);
+        }
         let (dtype, block) = format.of(part);
         let scales = match (block, part.shape.as_slice()) {
             (Some([r, c]), [rows, cols]) => (rows.div_ceil(r) * cols.div_ceil(c)) as u64,
@@ -172,6 +184,28 @@ impl ComponentPlan {
             weight_bytes,
             scale_bytes,
             bytes: weight_bytes + scale_bytes,
+        }
+    }
+}
+
+impl ComponentPlan {
+    /// `copies` packed weights; the experts of a layer are two tensors, however many they are.
+    fn packed(part: &Part, copies: u64, format: GroupFormat) -> Self {
+        let columns = part.shape.last().copied().unwrap_or(0);
+        let rows = copies * part.elements() / columns.max(1) as u64;
+        let bytes = rows * format.row_bytes(columns) as u64;
+        let weight_bytes = rows * format.code_bytes(columns) as u64;
+        let begins_stack = |s: &Stack| s.of_expert().first() == Some(&part.name);
+        let tensors = match part.component.is_routed() {
+            true => u64::from(Stack::ALL.iter().any(begins_stack)),
+            false => copies,
+        };
+        Self {
+            tensors,
+            parameters: copies * part.elements(),
+            weight_bytes,
+            scale_bytes: bytes - weight_bytes,
+            bytes,
         }
     }
 }
@@ -247,7 +281,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`WeightsError::PlanOverflow`] if context, sequences or batch are so large that bytes exceed
-    /// 64 bits; [`WeightsError::BadOption`] for zero of them.
+    /// 64 bits; [`WeightsError::BadOption`] for zero of them, and for the published format of a
+    /// packed checkpoint, which its configuration does not tell.
     pub fn new(args: &ModelArgs, options: &PlanOptions) -> Result<Self, WeightsError> {
         for (option, value) in [
             ("context", options.context),
@@ -262,7 +297,13 @@ impl Plan {
             }
         }
         let layout = Layout::new(args);
-        let format = Concrete::new(args, options.format);
+        if args.packed && options.format == PlanFormat::Published {
+            return Err(WeightsError::BadOption {
+                option: "format",
+                problem: "is published, but what is packed how stands in the checkpoint's files and not in config.json; choose int8 or int4, or inspect the checkpoint".into(),
+            });
+        }
+        let format = Concrete::new(&layout, options.format)?;
         let mut components: BTreeMap<Component, ComponentPlan> = BTreeMap::new();
         for unit in layout
             .units()
@@ -313,13 +354,22 @@ impl Plan {
 }
 
 /// A format with the block size that goes with it.
-pub(crate) struct Concrete {
+pub(crate) struct Concrete<'a> {
+    layout: &'a Layout,
     format: PlanFormat,
     block: [usize; 2],
+    /// Of the packed formats.
+    recipe: Option<Recipe>,
 }
 
-impl Concrete {
-    fn new(args: &ModelArgs, format: PlanFormat) -> Self {
+impl<'a> Concrete<'a> {
+    fn new(layout: &'a Layout, format: PlanFormat) -> Result<Self, WeightsError> {
+        let args = layout.args();
+        let recipe = match format {
+            PlanFormat::Int8 => Some(Recipe::int8(GroupBits::Int8.default_group())?),
+            PlanFormat::Int4 => Some(Recipe::int4(GroupBits::Int4.default_group())?),
+            _ => None,
+        };
         let block = args
             .quantization
             .map_or([128, 128], |q| q.weight_block_size);
@@ -328,7 +378,20 @@ impl Concrete {
             (PlanFormat::Published, None) => PlanFormat::Bf16,
             (other, _) => other,
         };
-        Self { format, block }
+        Ok(Self {
+            layout,
+            format,
+            block,
+            recipe,
+        })
+    }
+
+    /// How a part is packed, if it is.
+    fn group_of(&self, part: &Part) -> Option<GroupFormat> {
+        match self.recipe.as_ref()?.format_of_part(self.layout, part) {
+            WeightFormat::Group(format) => Some(format),
+            _ => None,
+        }
     }
 
     /// Dtype of a part, and the block that shares a scale if it has scales.
@@ -424,7 +487,7 @@ pub fn activation_bytes(args: &ModelArgs, options: &PlanOptions) -> Result<u64, 
 
 fn per_token(
     layout: &Layout,
-    format: &Concrete,
+    format: &Concrete<'_>,
     cache: &CachePlan,
     options: &PlanOptions,
 ) -> Result<PerToken, WeightsError> {

@@ -63,6 +63,15 @@ impl Checkpoint {
         let mut missing_mtp: Vec<String> = Vec::new();
         let (mut missing_count, mut missing_mtp_count) = (0, 0);
         for spec in layout.tensors() {
+            // Packed tensors were checked against the layout when the folder was opened.
+            if self.packed(&spec.name).is_some() {
+                known.insert(spec.name);
+                continue;
+            }
+            if let Some((place, _)) = self.stack_holding(&spec.name) {
+                known.insert(place.stack);
+                continue;
+            }
             let Some(tensor) = self.get(&spec.name) else {
                 let (list, count) = if spec.component.is_mtp() {
                     (&mut missing_mtp, &mut missing_mtp_count)

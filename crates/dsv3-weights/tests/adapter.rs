@@ -10,9 +10,10 @@ use std::path::Path;
 use common::{Raw, file_bytes, golden, safetensors_bytes};
 use dsv3_weights::adapter::{ADAPTER_CONFIG, ADAPTER_MODEL, factor_names};
 use dsv3_weights::fp8::{dequantize_block, quantize_block};
+use dsv3_weights::group::{dequantize_group, quantize_group_fitted};
 use dsv3_weights::{
     Adapter, AdapterConfig, Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Dtype,
-    Layout, ScaleFmt, WeightsError, convert, merge,
+    GroupBits, GroupFormat, Layout, ScaleFmt, WeightsError, convert, merge,
 };
 use half::bf16;
 use proptest::prelude::*;
@@ -499,14 +500,25 @@ fn merged_is_the_sum_rounded_once() {
         let halves = Checkpoint::open(&halves).unwrap();
         let blocks = tmp.path().join("fp8");
         let fp8 = ConvertFormat::Fp8 { ue8m0: true };
-        let report = merged(&checkpoint, &adapter, &blocks, fp8).unwrap();
+        let report = merged(&checkpoint, &adapter, &blocks, fp8.clone()).unwrap();
         assert_eq!(report.merged, 5);
         let blocks = Checkpoint::open(&blocks).unwrap();
+        let groups = tmp.path().join("int8");
+        let int8 = ConvertFormat::Int8 { group: 64 };
+        let report = merged(&checkpoint, &adapter, &groups, int8).unwrap();
+        assert_eq!(report.merged, 5);
+        let groups = Checkpoint::open(&groups).unwrap();
         for weight in WEIGHTS {
             let shape = shape_of(&checkpoint, weight);
             let want = exact.matrix_f32(weight, shape).unwrap();
             let rounded: Vec<f32> = want.iter().map(|v| bf16::from_f32(*v).to_f32()).collect();
             assert_eq!(halves.matrix_f32(weight, shape).unwrap(), rounded);
+            if !weight.contains("kv_b_proj") {
+                let format = GroupFormat::new(GroupBits::Int8, 64).unwrap();
+                let rows = quantize_group_fitted(&want, shape, format, None).unwrap();
+                let packed = dequantize_group(&rows, shape, format).unwrap();
+                assert_eq!(groups.matrix_f32(weight, shape).unwrap(), packed);
+            }
             let block = [128, 128];
             let packed = quantize_block(&want, shape, block, ScaleFmt::Ue8m0).unwrap();
             let rounded = dequantize_block(&packed.data, &packed.scale, shape, block).unwrap();

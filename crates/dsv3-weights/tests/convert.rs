@@ -92,7 +92,7 @@ fn bf16_to_fp8_equals_the_oracle() {
         for set in ["base", "noqlora", "mtp"] {
             let tmp = tempfile::tempdir().unwrap();
             let (source, out) = (golden(set), tmp.path().join("out"));
-            run(&source, &out, format, 300_000).unwrap();
+            run(&source, &out, format.clone(), 300_000).unwrap();
             let result = Checkpoint::open(&out).unwrap();
             assert_eq!(result.verify().unwrap(), []);
             assert_eq!(result.args().quantization.unwrap().scale_fmt, fmt);

@@ -186,6 +186,23 @@ fn formats() {
     assert_eq!(tensors, 91_991 - 62 * 5 - 3 * 3 - 59 * 257 * 3);
     assert_eq!(total(PlanFormat::F16).0, bf16);
     assert_eq!(total(PlanFormat::F32).0, 4 * 684_489_845_504);
+    // Two stacks for the experts of a layer; rows of 3,584 + 448 and 1,024 + 128 bytes in int4
+    // with groups of 32, of 7,168 + 224 + 32 and 2,048 + 64 in int8 with groups of 64.
+    let stacks = 91_991 - 62 * 5 - 3 * 3 - 59 * 257 * 3 - 59 * 256 * 3 + 59 * 2;
+    assert_eq!(total(PlanFormat::Int4).1, stacks);
+    assert_eq!(total(PlanFormat::Int8).1, stacks);
+    for (format, wide, narrow) in [
+        (PlanFormat::Int4, 4032, 1152),
+        (PlanFormat::Int8, 7424, 2112),
+    ] {
+        let options = PlanOptions {
+            format,
+            ..PlanOptions::default()
+        };
+        let plan = Plan::new(&args, &options).unwrap();
+        let experts = plan.components[&Component::RoutedExperts];
+        assert_eq!(experts.bytes, 58 * 256 * (4096 * wide + 7168 * narrow));
+    }
     let main = PlanOptions {
         mtp_weights: false,
         ..PlanOptions::default()

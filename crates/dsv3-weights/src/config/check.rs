@@ -1,5 +1,7 @@
 //! From the fields as written to [`ModelArgs`], refusing by name.
 
+use crate::packed::PACKED_VERSION;
+
 use super::raw::{RawConfig, RawQuantization, RawRope, Scalar, Section};
 use super::{
     HiddenAct, ModelArgs, QuantFmt, Quantization, RopeScaling, ScaleFmt, ScoringFunc, TopkMethod,
@@ -32,6 +34,16 @@ pub(super) fn model_args(raw: &RawConfig) -> Checked<ModelArgs> {
     let moe = n_routed_experts > 0;
     let num_hidden_layers = size("num_hidden_layers", &raw.num_hidden_layers, MAX_LAYERS)?;
     let (rope_theta, rope_scaling) = rope(raw)?;
+    let (quantization, packed) = match &raw.quantization_config {
+        Section::Absent => (None, false),
+        Section::Given(q) => quantization(q)?,
+        Section::Other(s) => {
+            return fault(
+                "quantization_config",
+                format!("is {}, not an object", s.shown()),
+            );
+        }
+    };
     let args = ModelArgs {
         vocab_size,
         hidden_size: size("hidden_size", &raw.hidden_size, MAX_HIDDEN)?,
@@ -119,16 +131,8 @@ pub(super) fn model_args(raw: &RawConfig) -> Checked<ModelArgs> {
         attention_bias: truth_or("attention_bias", &raw.attention_bias, false)?,
         bos_token_id: ids("bos_token_id", &raw.bos_token_id, vocab_size)?,
         eos_token_id: ids("eos_token_id", &raw.eos_token_id, vocab_size)?,
-        quantization: match &raw.quantization_config {
-            Section::Absent => None,
-            Section::Given(q) => Some(quantization(q)?),
-            Section::Other(s) => {
-                return fault(
-                    "quantization_config",
-                    format!("is {}, not an object", s.shown()),
-                );
-            }
-        },
+        quantization,
+        packed,
     };
     between_fields(&args)?;
     Ok(args)
@@ -333,15 +337,35 @@ fn yarn(name: &str, r: &RawRope) -> Checked<Option<RopeScaling>> {
     Ok(Some(scaling))
 }
 
-fn quantization(q: &RawQuantization) -> Checked<Quantization> {
+/// What is said of fp8 weights, and whether some weights are packed in groups.
+fn quantization(q: &RawQuantization) -> Checked<(Option<Quantization>, bool)> {
     let at = |field: &str| format!("quantization_config.{field}");
     match &q.quant_method {
-        Scalar::Text(t) if t == "fp8" => {}
+        Scalar::Text(t) if t == "fp8" => Ok((Some(fp8(q)?), false)),
+        Scalar::Text(t) if t == "dsv3" => {
+            if q.version != Scalar::Unsigned(PACKED_VERSION) {
+                let problem = format!(
+                    "is {}; this program reads packed weights of version {PACKED_VERSION}",
+                    q.version.shown()
+                );
+                return fault(&at("version"), problem);
+            }
+            // A recipe may leave some weights in fp8, whose blocks are then described as ever.
+            let blocks = q.weight_block_size.is_given();
+            Ok((blocks.then(|| fp8(q)).transpose()?, true))
+        }
         other => {
-            let problem = format!("is {}; only \"fp8\" is supported", other.shown());
-            return fault(&at("quant_method"), problem);
+            let problem = format!(
+                "is {}; only \"fp8\" and \"dsv3\" are supported",
+                other.shown()
+            );
+            fault(&at("quant_method"), problem)
         }
     }
+}
+
+fn fp8(q: &RawQuantization) -> Checked<Quantization> {
+    let at = |field: &str| format!("quantization_config.{field}");
     word(
         &at("activation_scheme"),
         &q.activation_scheme,

@@ -116,6 +116,7 @@ pub(super) struct RawRope {
 #[serde(default)]
 pub(super) struct RawQuantization {
     pub(super) quant_method: Scalar,
+    pub(super) version: Scalar,
     pub(super) fmt: Scalar,
     pub(super) activation_scheme: Scalar,
     pub(super) weight_block_size: Scalar,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::checkpoint::CONFIG_FILE;
 use crate::config::MAX_CONFIG_BYTES;
 use crate::output::{copy_file, write_index, write_json};
+use crate::packed::PACKED_VERSION;
 use crate::{Checkpoint, Dtype, ScaleFmt, WeightsError, json};
 
 use super::outputs::Outputs;
@@ -64,28 +65,31 @@ fn config(checkpoint: &Checkpoint, outputs: &Outputs<'_>) -> Result<Value, Weigh
     };
     for name in ["torch_dtype", "dtype"] {
         if let Some(dtype) = fields.get_mut(name) {
-            *dtype = Value::from(match outputs.float {
+            *dtype = Value::from(match outputs.recipe.plain_float() {
                 Dtype::F32 => "float32",
                 _ => "bfloat16",
             });
         }
     }
-    match outputs.scale_fmt {
-        None => {
-            fields.shift_remove("quantization_config");
+    let mut quantization = serde_json::Map::new();
+    if outputs.recipe.has_fp8() {
+        quantization.insert("activation_scheme".into(), "dynamic".into());
+        quantization.insert("fmt".into(), "e4m3".into());
+        quantization.insert("quant_method".into(), "fp8".into());
+        quantization.insert("weight_block_size".into(), json!(outputs.block));
+        if outputs.scale_fmt == ScaleFmt::Ue8m0 {
+            quantization.insert("scale_fmt".into(), "ue8m0".into());
         }
-        Some(fmt) => {
-            let mut quantization = json!({
-                "activation_scheme": "dynamic",
-                "fmt": "e4m3",
-                "quant_method": "fp8",
-                "weight_block_size": outputs.block,
-            });
-            if fmt == ScaleFmt::Ue8m0 {
-                quantization["scale_fmt"] = Value::from("ue8m0");
-            }
-            fields.insert("quantization_config".into(), quantization);
-        }
+    }
+    if outputs.is_packed() {
+        // A method that no other engine knows: better refused than taken for fp8.
+        quantization.insert("quant_method".into(), "dsv3".into());
+        quantization.insert("version".into(), PACKED_VERSION.into());
+    }
+    if quantization.is_empty() {
+        fields.shift_remove("quantization_config");
+    } else {
+        fields.insert("quantization_config".into(), quantization.into());
     }
     Ok(config)
 }

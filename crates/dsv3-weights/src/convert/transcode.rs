@@ -1,10 +1,14 @@
 //! The data of one tensor from one format to another, a few megabytes at a time.
 
+use std::ops::Range;
+
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::group::{GroupFormat, Scales, pack_rows, packable};
 use crate::output::{Job, Sink};
-use crate::{AdapterFactors, Checkpoint, Dtype, ScaleFmt, TensorView, WeightsError, decode, fp8};
+use crate::stacked::{Stack, part_names};
+use crate::{AdapterFactors, Checkpoint, Dtype, TensorView, WeightsError, decode, fp8};
 
 use super::outputs::{Action, Outputs, Task};
 
@@ -17,13 +21,11 @@ pub(super) fn run(
     outputs: &Outputs<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<(), WeightsError> {
+    if let Action::PackStack(format, stack) = job.task.action {
+        return pack_stack(checkpoint, &job.name, format, stack, outputs, sink);
+    }
     let tensor = checkpoint.tensor(&job.name)?;
-    let walk = Walk {
-        checkpoint,
-        tensor: &tensor,
-        block: outputs.block,
-        change: outputs.adapter.and_then(|a| a.get(&job.name)),
-    };
+    let walk = Walk::new(checkpoint, tensor, outputs)?;
     match job.task.action {
         Action::Copy { check } => copy(&tensor, check, sink),
         Action::CopyQuantized => {
@@ -31,13 +33,13 @@ pub(super) fn run(
             let (_, scales) = checkpoint.block_scales(&tensor)?;
             sink(1, 0, &f32_bytes(&scales))
         }
-        Action::Cast(dtype) if !job.task.merged => cast(&tensor, dtype, sink),
-        Action::Cast(_) | Action::Dequantize => walk.by_rows(|first, _, values| {
-            let at = (first * outputs.float.size_bytes()) as u64;
-            sink(0, at, &encode(&tensor, first, values, outputs.float)?)
+        Action::Cast(dtype) if job.task.merged == 0 => cast(&tensor, dtype, sink),
+        Action::Cast(dtype) | Action::Dequantize(dtype) => walk.by_rows(|first, _, values| {
+            let at = (first * dtype.size_bytes()) as u64;
+            sink(0, at, &encode(&tensor, first, values, dtype)?)
         }),
         Action::Quantize | Action::Requantize => {
-            let fmt = outputs.scale_fmt.unwrap_or(ScaleFmt::F32);
+            let fmt = outputs.scale_fmt;
             let mut scales_done = 0;
             walk.by_rows(|first, shape, values| {
                 refuse_not_finite(&tensor, first, values)?;
@@ -49,59 +51,146 @@ pub(super) fn run(
                 Ok(())
             })
         }
+        Action::Pack(format) | Action::PackStack(format, _) => {
+            walk.by_rows(|first, [_, columns], values| {
+                refuse_not_packable(&tensor, first, values)?;
+                let at = first / columns * format.row_bytes(columns);
+                let rows = pack_rows(values, columns, format, &Scales::LeastError(None));
+                sink(0, at as u64, &rows)
+            })
+        }
     }
+}
+
+/// All experts of a layer, one after the other; where a stack is made of two matrices of each,
+/// their rows in turn.
+fn pack_stack(
+    checkpoint: &Checkpoint,
+    name: &str,
+    format: GroupFormat,
+    stack: Stack,
+    outputs: &Outputs<'_>,
+    sink: &mut Sink<'_>,
+) -> Result<(), WeightsError> {
+    let prefix = name.split_once(".experts.").map_or(name, |(p, _)| p);
+    let parts = stack.of_expert().len();
+    let sources: Vec<String> =
+        part_names(prefix, stack, checkpoint.args().n_routed_experts).collect();
+    let mut at = 0;
+    for expert in sources.chunks(parts) {
+        let walks = expert
+            .iter()
+            .map(|source| Walk::new(checkpoint, checkpoint.tensor(source)?, outputs))
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = walks.first() else {
+            continue;
+        };
+        let columns = first.columns;
+        for rows in first.chunks() {
+            let mut values = Vec::with_capacity(walks.len());
+            for walk in &walks {
+                let part = walk.read(rows.clone())?; // [rows, in]
+                refuse_not_packable(&walk.tensor, rows.start * columns, &part)?;
+                values.push(part);
+            }
+            let mut all = Vec::with_capacity(rows.len() * parts * columns);
+            for row in 0..rows.len() {
+                let row = row * columns..(row + 1) * columns;
+                all.extend(values.iter().filter_map(|v| v.get(row.clone())).flatten());
+            }
+            let bytes = pack_rows(&all, columns, format, &Scales::LeastError(None));
+            sink(0, at, &bytes)?;
+            at += bytes.len() as u64;
+        }
+    }
+    Ok(())
 }
 
 /// A matrix on the way, and what is to be added to it.
 struct Walk<'a> {
-    checkpoint: &'a Checkpoint,
-    tensor: &'a TensorView<'a>,
+    tensor: TensorView<'a>,
+    rows: usize,
+    columns: usize,
     block: [usize; 2],
+    /// Of an fp8 matrix.
+    scales: Option<Vec<f32>>,
     change: Option<&'a AdapterFactors>,
 }
 
-impl Walk<'_> {
-    /// Walks by whole rows of blocks, as f32: `each(first element, [rows, cols], values)`.
+impl<'a> Walk<'a> {
+    /// Reads the scales, no values.
+    fn new(
+        checkpoint: &Checkpoint,
+        tensor: TensorView<'a>,
+        outputs: &Outputs<'a>,
+    ) -> Result<Self, WeightsError> {
+        // A vector or a scalar is one row; where only a matrix will do, `by_rows` says so.
+        let (rows, columns) = match tensor.shape() {
+            &[rows, columns] => (rows, columns),
+            _ => (1, tensor.num_elements()),
+        };
+        let scales = match tensor.dtype() {
+            Dtype::F8E4M3 => Some(checkpoint.block_scales(&tensor)?.1),
+            _ => None,
+        };
+        Ok(Self {
+            tensor,
+            rows,
+            columns,
+            block: outputs.block,
+            scales,
+            change: outputs.adapter.and_then(|a| a.get(tensor.name())),
+        })
+    }
+
+    /// Whole rows of blocks, a few megabytes of values at a time.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let rows = self.rows;
+        let strip = self.block[0] * self.columns;
+        let step = (CHUNK_ELEMENTS / strip.max(1)).max(1) * self.block[0];
+        let rows = if self.columns == 0 { 0 } else { rows };
+        (0..rows)
+            .step_by(step)
+            .map(move |first| first..rows.min(first + step))
+    }
+
+    /// Rows as f32, changed if there is a change; `rows` is one of [`Walk::chunks`].
+    fn read(&self, rows: Range<usize>) -> Result<Vec<f32>, WeightsError> {
+        let row = self.columns * self.tensor.dtype().size_bytes();
+        let bytes = self.tensor.as_slice();
+        let bytes = bytes.get(rows.start * row..rows.end * row);
+        let bytes = bytes.unwrap_or_default();
+        let mut values = match &self.scales {
+            Some(scales) => {
+                let across = self.columns.div_ceil(self.block[1]);
+                let first = rows.start / self.block[0] * across;
+                let count = rows.len().div_ceil(self.block[0]) * across;
+                let scales = scales.get(first..first + count).unwrap_or_default();
+                fp8::dequantize_block(bytes, scales, [rows.len(), self.columns], self.block)?
+            }
+            None => floats(&self.tensor, bytes)?,
+        }; // [rows, in]
+        if let Some(change) = self.change {
+            change.add_to(rows.start, &mut values);
+        }
+        Ok(values)
+    }
+
+    /// Walks by whole rows of blocks: `each(first element, [rows, in], values)`.
     fn by_rows(
         &self,
         mut each: impl FnMut(usize, [usize; 2], &[f32]) -> Result<(), WeightsError>,
     ) -> Result<(), WeightsError> {
-        let tensor = self.tensor;
-        let &[rows, cols] = tensor.shape() else {
+        if self.tensor.shape().len() != 2 {
             return Err(WeightsError::NotAMatrix {
-                file: tensor.file().into(),
-                tensor: tensor.name().into(),
-                found: tensor.shape().into(),
+                file: self.tensor.file().into(),
+                tensor: self.tensor.name().into(),
+                found: self.tensor.shape().into(),
             });
-        };
-        if rows == 0 || cols == 0 {
-            return Ok(());
         }
-        let [block_rows, block_cols] = self.block;
-        let scales = match tensor.dtype() {
-            Dtype::F8E4M3 => Some(self.checkpoint.block_scales(tensor)?.1),
-            _ => None,
-        };
-        let across = cols.div_ceil(block_cols);
-        let strips = (CHUNK_ELEMENTS / (block_rows * cols)).max(1);
-        let element = tensor.dtype().size_bytes();
-        let group = strips * block_rows * cols * element; // bytes
-        for (number, bytes) in tensor.as_slice().chunks(group).enumerate() {
-            let shape = [bytes.len() / element / cols, cols];
-            let first_row = number * strips * block_rows;
-            let mut values = match &scales {
-                Some(scales) => {
-                    let first = number * strips * across;
-                    let count = shape[0].div_ceil(block_rows) * across;
-                    let scales = scales.get(first..first + count).unwrap_or_default();
-                    fp8::dequantize_block(bytes, scales, shape, self.block)?
-                }
-                None => floats(tensor, bytes)?,
-            };
-            if let Some(change) = self.change {
-                change.add_to(first_row, &mut values);
-            }
-            each(first_row * cols, shape, &values)?;
+        for rows in self.chunks() {
+            let (first, shape) = (rows.start * self.columns, [rows.len(), self.columns]);
+            each(first, shape, &self.read(rows)?)?;
         }
         Ok(())
     }
@@ -192,6 +281,18 @@ fn to_bf16(tensor: &TensorView<'_>, first: usize, x: &[f32]) -> Result<Vec<u8>, 
 
 fn refuse_not_finite(tensor: &TensorView<'_>, first: usize, x: &[f32]) -> Result<(), WeightsError> {
     match x.iter().position(|x| !x.is_finite()) {
+        Some(at) => Err(not_finite(tensor, first + at)),
+        None => Ok(()),
+    }
+}
+
+/// Also what is finite and too large for an f16 scale: it would become infinite.
+fn refuse_not_packable(
+    tensor: &TensorView<'_>,
+    first: usize,
+    x: &[f32],
+) -> Result<(), WeightsError> {
+    match x.iter().position(|x| !packable(*x)) {
         Some(at) => Err(not_finite(tensor, first + at)),
         None => Ok(()),
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::checkpoint::SINGLE_FILE;
 use crate::header::{MAX_HEADER_BYTES, TensorEntry};
+use crate::packed::{METADATA_KEY, PackedTensor, metadata};
 use crate::{Dtype, SCALE_SUFFIX, WeightsError};
 
 /// An output tensor before it has a place.
@@ -13,6 +14,8 @@ pub(crate) struct Wanted {
     pub(crate) name: String,
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
+    /// For rows packed in groups, which are U8: what the bytes mean.
+    pub(crate) packed: Option<PackedTensor>,
 }
 
 impl Wanted {
@@ -22,6 +25,15 @@ impl Wanted {
             name: name.to_owned(),
             dtype,
             shape: shape.to_vec(),
+            packed: None,
+        }
+    }
+
+    /// A weight, or a stack of experts, packed in groups.
+    pub(crate) fn packed(name: &str, tensor: PackedTensor) -> Self {
+        Self {
+            packed: Some(tensor.clone()),
+            ..Self::plain(name, Dtype::U8, &tensor.byte_shape())
         }
     }
 
@@ -59,8 +71,10 @@ pub(crate) struct Shard<T> {
     pub(crate) tensors: Vec<TensorEntry>,
     pub(crate) jobs: Vec<Job<T>>,
     pub(crate) data_bytes: u64,
-    /// Length prefix and JSON, padded so that the data starts at a multiple of 8.
+    /// Length prefix and JSON, padded so that the data starts at a multiple of 64.
     pub(crate) header: Vec<u8>,
+    /// Whether the checkpoint has packed tensors, here or in another file.
+    pub(crate) packed: bool,
 }
 
 impl<T> Shard<T> {
@@ -106,12 +120,23 @@ pub(crate) fn plan<T>(
         }
     }
     let count = files.len();
+    // Each file says what is packed in it, also where that is nothing.
+    let packed = files.iter().flatten().flat_map(|draft| &draft.2);
+    let packed = packed.into_iter().any(|w| w.packed.is_some());
     let files = files.into_iter().enumerate();
-    files.map(|(i, file)| shard(i, count, file)).collect()
+    files
+        .map(|(i, file)| shard(i, count, file, packed))
+        .collect()
 }
 
-/// Gives every output its place: wide elements first, so that all of them are aligned.
-fn shard<T>(number: usize, count: usize, file: Vec<Draft<T>>) -> Result<Shard<T>, WeightsError> {
+/// Gives every output its place: packed rows first, whose lengths are multiples of 64, then wide
+/// elements before narrow ones, so that all of them are aligned.
+fn shard<T>(
+    number: usize,
+    count: usize,
+    file: Vec<Draft<T>>,
+    packed: bool,
+) -> Result<Shard<T>, WeightsError> {
     let (mut jobs, mut all) = (Vec::new(), Vec::new());
     for (name, task, wanted) in file {
         let slots = (all.len()..all.len() + wanted.len()).collect();
@@ -119,12 +144,14 @@ fn shard<T>(number: usize, count: usize, file: Vec<Draft<T>>) -> Result<Shard<T>
         all.extend(wanted);
     }
     let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_key(|i| Reverse(all[*i].dtype.size_bytes()));
+    order.sort_by_key(|i| Reverse((all[*i].packed.is_some(), all[*i].dtype.size_bytes())));
     let mut place = vec![0; all.len()];
     let mut tensors = Vec::with_capacity(all.len());
     let mut at = 0;
     for (slot, i) in order.iter().enumerate() {
-        let Wanted { name, dtype, shape } = &all[*i];
+        let Wanted {
+            name, dtype, shape, ..
+        } = &all[*i];
         let end = at + all[*i].bytes();
         place[*i] = slot;
         let (name, shape) = (name.clone(), shape.clone());
@@ -140,7 +167,11 @@ fn shard<T>(number: usize, count: usize, file: Vec<Draft<T>>) -> Result<Shard<T>
     for slot in jobs.iter_mut().flat_map(|j| &mut j.slots) {
         *slot = place[*slot];
     }
-    let header = header(&tensors)?;
+    let meanings = packed.then(|| {
+        let in_order = order.iter().filter_map(|i| all.get(*i));
+        metadata(in_order.filter_map(|w| Some((w.name.as_str(), w.packed.as_ref()?))))
+    });
+    let header = header(&tensors, meanings.as_deref())?;
     let file_name = if count == 1 {
         SINGLE_FILE.to_owned()
     } else {
@@ -152,13 +183,25 @@ fn shard<T>(number: usize, count: usize, file: Vec<Draft<T>>) -> Result<Shard<T>
         jobs,
         data_bytes: at,
         header,
+        packed,
     })
 }
 
-/// Length prefix and JSON of a safetensors file.
-fn header(tensors: &[TensorEntry]) -> Result<Vec<u8>, WeightsError> {
+/// The data starts at a multiple of this.
+const DATA_ALIGN: usize = 64;
+
+/// Bytes in front of the JSON.
+const LENGTH_PREFIX: usize = 8;
+
+/// Length prefix and JSON of a safetensors file; `packed` says what packed tensors mean.
+fn header(tensors: &[TensorEntry], packed: Option<&str>) -> Result<Vec<u8>, WeightsError> {
     // transformers refuses files whose metadata do not name a format.
-    let mut json = String::from(r#"{"__metadata__":{"format":"pt"}"#);
+    let mut json = String::from(r#"{"__metadata__":{"format":"pt""#);
+    if let Some(packed) = packed {
+        let packed = serde_json::Value::from(packed);
+        let _ = write!(json, r#","{METADATA_KEY}":{packed}"#);
+    }
+    json.push('}');
     for t in tensors {
         let name = serde_json::Value::from(t.name.as_str());
         let _ = write!(
@@ -168,7 +211,7 @@ fn header(tensors: &[TensorEntry]) -> Result<Vec<u8>, WeightsError> {
         );
     }
     json.push('}');
-    while json.len() % 8 != 0 {
+    while !(LENGTH_PREFIX + json.len()).is_multiple_of(DATA_ALIGN) {
         json.push(' ');
     }
     if json.len() as u64 > MAX_HEADER_BYTES {

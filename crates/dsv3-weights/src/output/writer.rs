@@ -114,6 +114,7 @@ mod tests {
             jobs: Vec::<Job<()>>::new(),
             data_bytes: 16,
             header: vec![1; 4],
+            packed: false,
         };
         let path = PathBuf::from("out.partial/model.safetensors.tmp");
         let disk = SmallDisk(std::io::Cursor::new(Vec::new()), 14);

@@ -42,7 +42,11 @@ pub struct Fit {
     pub devices: Vec<FitDevice>,
 }
 
-pub(super) fn fit(layout: &Layout, format: &Concrete, plan: &Plan) -> Result<Fit, WeightsError> {
+pub(super) fn fit(
+    layout: &Layout,
+    format: &Concrete<'_>,
+    plan: &Plan,
+) -> Result<Fit, WeightsError> {
     let options = &plan.options;
     let count: u64 = options.devices.iter().map(|d| u64::from(d.count)).sum();
     if count > MAX_DEVICES {

@@ -41,4 +41,5 @@ macro_rules! refused {
 mod anything;
 mod folders;
 mod headers;
+mod packed;
 mod scales;
