@@ -1,7 +1,8 @@
 //! Token embeddings.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use dsv3_weights::{LinearFormat, LinearView};
+use dsv3_weights::group::dequantize_group;
+use dsv3_weights::{GroupFormat, LinearFormat, LinearView};
 use half::{bf16, f16};
 
 use crate::error::ModelError;
@@ -111,6 +112,15 @@ fn append_row(table: &LinearView, row: usize, values: &mut Vec<f32>) -> Option<(
                 let decode = dsv3_weights::fp8::e4m3_to_f32;
                 values.extend(codes.iter().map(|b| decode(*b) * scale));
             }
+        }
+        LinearFormat::Group {
+            bits,
+            group,
+            row_bytes,
+        } => {
+            let format = GroupFormat::new(bits, group).ok()?;
+            let bytes = data.get(row * row_bytes..(row + 1) * row_bytes)?;
+            values.extend(dequantize_group(bytes, [1, n], format).ok()?);
         }
         _ => {
             let (codes, _) = bytes(4)?.as_chunks::<4>();

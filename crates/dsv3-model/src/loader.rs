@@ -1,8 +1,11 @@
 //! From named tensors in a checkpoint to the graph's parameters.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dsv3_kernels::{Activations, HalfFormat, Weight};
-use dsv3_weights::{Checkpoint, LinearFormat, ModelArgs, ScaleFmt};
+use dsv3_kernels::{Activations, ExpertWeights, GroupCodes, GroupFormat, HalfFormat, Weight};
+use dsv3_weights::{
+    Checkpoint, GroupBits, LinearFormat, ModelArgs, ScaleFmt, StackedExperts, StackedMatrix,
+    WeightsError,
+};
 
 use crate::error::ModelError;
 use crate::linear::Linear;
@@ -13,6 +16,14 @@ use crate::options::LoadOptions;
 pub(crate) struct Loader<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) options: &'a LoadOptions,
+}
+
+/// A packed weight in the checkpoint.
+struct PackedRows<'a> {
+    name: &'a str,
+    data: bytes::Bytes,
+    shape: [usize; 2],
+    format: dsv3_weights::GroupFormat,
 }
 
 impl Loader<'_> {
@@ -46,6 +57,15 @@ impl Loader<'_> {
                 let scale = view.scale.unwrap_or_default();
                 Weight::fp8_block(view.data, scale, block, shape, device)
             }
+            LinearFormat::Group { bits, group, .. } => {
+                let packed = PackedRows {
+                    name,
+                    data: view.data,
+                    shape,
+                    format: dsv3_weights::GroupFormat::new(bits, group)?,
+                };
+                return self.rows(packed, 0, 1);
+            }
             // f32, the one format that is stored as Burn computes
             _ => {
                 let data = TensorData::new(view.dequantize(), shape);
@@ -55,6 +75,60 @@ impl Loader<'_> {
         weight.map_err(|source| ModelError::Kernels {
             name: name.to_owned(),
             source,
+        })
+    }
+
+    /// Every `step`th row of a packed weight from row `first` on.
+    fn rows(
+        &self,
+        packed: PackedRows<'_>,
+        first: usize,
+        step: usize,
+    ) -> Result<Weight, ModelError> {
+        let [out, columns] = packed.shape;
+        let row_bytes = packed.format.row_bytes(columns);
+        let format = GroupFormat {
+            codes: match packed.format.bits() {
+                GroupBits::Int8 => GroupCodes::Int8,
+                GroupBits::Int4 => GroupCodes::Int4,
+            },
+            columns: packed.format.group(),
+            row_bytes: step * row_bytes,
+            offset: first * row_bytes,
+        };
+        let shape = [out / step, columns];
+        let weight = Weight::group(packed.data, format, shape, self.device());
+        weight.map_err(|source| ModelError::Kernels {
+            name: packed.name.to_owned(),
+            source,
+        })
+    }
+
+    /// Expert `i` of a layer whose experts are stacked: gate and up rows in turn, then down.
+    pub(crate) fn stacked_expert(
+        &self,
+        stacked: &StackedExperts,
+        i: usize,
+    ) -> Result<ExpertWeights, ModelError> {
+        let rows = |matrix: &StackedMatrix, first: usize, step: usize| {
+            let Some(view) = matrix.expert(i) else {
+                return Err(ModelError::Weights(WeightsError::MissingTensor {
+                    tensor: format!("expert {i} of {}", matrix.name),
+                    location: self.checkpoint.dir().into(),
+                }));
+            };
+            let packed = PackedRows {
+                name: &view.name,
+                data: view.data.clone(),
+                shape: view.shape,
+                format: matrix.format,
+            };
+            self.rows(packed, first, step)
+        };
+        Ok(ExpertWeights {
+            gate: rows(&stacked.gate_up, 0, 2)?,
+            up: rows(&stacked.gate_up, 1, 2)?,
+            down: rows(&stacked.down, 0, 1)?,
         })
     }
 

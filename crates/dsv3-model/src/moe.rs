@@ -22,7 +22,11 @@ impl Moe {
     pub(crate) fn load(loader: &Loader<'_>, prefix: &str) -> Result<Self, ModelError> {
         let args = loader.args();
         let (hidden, inter) = (args.hidden_size, args.moe_intermediate_size);
+        let stacked = loader.checkpoint.stacked_experts(prefix)?;
         let expert = |i: usize| -> Result<ExpertWeights, ModelError> {
+            if let Some(stacked) = &stacked {
+                return loader.stacked_expert(stacked, i);
+            }
             let weight = |part: &str, shape| {
                 loader.weight(&format!("{prefix}.experts.{i}.{part}_proj.weight"), shape)
             };
