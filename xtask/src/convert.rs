@@ -3,16 +3,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use dsv3_weights::{
-    Adapter, Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Progress, convert,
+    Adapter, Checkpoint, ConvertFormat, ConvertOptions, ConvertReport, Progress, Recipe, convert,
     human_bytes, merge, parse_size,
 };
 
 use crate::watch::Watch;
 
-/// Convert a checkpoint between fp8 blocks, bf16 and f32, and merge an adapter into it.
+/// Convert a checkpoint between fp8 blocks, bf16 and f32 or to int8 and int4 in groups, and merge
+/// an adapter into it.
 ///
 /// Streams one tensor at a time, so that memory stays small whatever the model's size. Works in
 /// OUT.partial and renames it to OUT when all is done. Ctrl-C stops after the block in hand; the
@@ -26,8 +27,14 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "OUT")]
     out: PathBuf,
     /// Number format of the projections and experts
-    #[arg(long)]
-    format: Format,
+    #[arg(long, value_parser = ConvertFormat::NAMES, required_unless_present = "recipe")]
+    format: Option<String>,
+    /// For int8 and int4: columns that share a scale, a multiple of 32 [default: 64 and 32]
+    #[arg(long, value_name = "N", requires = "format")]
+    group: Option<usize>,
+    /// Which weights in which format; --format is for the rest, unless the recipe has a default
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     /// An adapter (PEFT's files) to add to the weights on the way
     #[arg(long, value_name = "ADAPTER")]
     merge: Option<PathBuf>,
@@ -37,13 +44,6 @@ pub(crate) struct Convert {
     /// Largest file, with a unit: 5GB, 4GiB
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_size)]
     shard_size: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Bf16,
-    Fp8,
-    F32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,7 +60,7 @@ impl Convert {
         let adapter = adapter.transpose()?;
         let watch = Watch::new()?;
         let mut progress = |progress: Progress<'_>| watch.show(&progress);
-        let (out, options) = (&self.out, self.options());
+        let (out, options) = (&self.out, self.options()?);
         let outcome = match &adapter {
             Some(adapter) => merge(&checkpoint, adapter, out, &options, &mut progress),
             None => convert(&checkpoint, out, &options, &mut progress),
@@ -70,18 +70,21 @@ impl Convert {
         Ok(())
     }
 
-    fn options(&self) -> ConvertOptions {
-        let format = match self.format {
-            Format::Bf16 => ConvertFormat::Bf16,
-            Format::F32 => ConvertFormat::F32,
-            Format::Fp8 => ConvertFormat::Fp8 {
-                ue8m0: self.scales == Scales::Ue8m0,
-            },
+    fn options(&self) -> Result<ConvertOptions> {
+        let ue8m0 = self.scales == Scales::Ue8m0;
+        let named = self.format.as_deref();
+        let named = named.map(|name| ConvertFormat::named(name, self.group, ue8m0));
+        let named = named.transpose()?;
+        let format = match (&self.recipe, named) {
+            (Some(file), rest) => {
+                ConvertFormat::by_recipe(Recipe::from_file(file)?, rest.as_ref(), ue8m0)?
+            }
+            (None, named) => named.context("no format is named: give --format or --recipe")?,
         };
-        ConvertOptions {
+        Ok(ConvertOptions {
             format,
             shard_bytes: self.shard_size,
-        }
+        })
     }
 }
 
@@ -98,8 +101,8 @@ fn report(report: &ConvertReport) {
         human_bytes(report.source_bytes),
     );
     println!(
-        "  {} dequantised, {} quantised, {} cast, {} copied",
-        report.dequantized, report.quantized, report.cast, report.copied,
+        "  {} dequantised, {} quantised, {} packed, {} cast, {} copied",
+        report.dequantized, report.quantized, report.packed, report.cast, report.copied,
     );
     if report.merged > 0 {
         println!("  the adapter was merged into {} weights", report.merged);

@@ -9,7 +9,7 @@ use dsv3_sampling::{
     TopLogprobs, TopP,
 };
 use dsv3_tasks::{Kind, Mode};
-use dsv3_weights::{CacheDtype, DeviceMemory, PlanFormat};
+use dsv3_weights::{CacheDtype, ConvertFormat, DeviceMemory, PlanFormat};
 
 use crate::input::{Ids, parse_ids};
 
@@ -487,7 +487,7 @@ pub(crate) struct PlanArgs {
     /// The config.json [default: the one in --model]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Format of the weights: published, bf16, f16, f32, fp8
+    /// Format of the weights: published, bf16, f16, f32, fp8, int8, int4
     #[arg(long, default_value = "published")]
     pub(crate) format: PlanFormat,
     /// Tokens of one sequence that the cache holds
@@ -514,15 +514,26 @@ pub(crate) struct PlanArgs {
 #[command(
     after_help = "Example: dsv3 convert --model DeepSeek-V3.1 --out V3.1-bf16 --format bf16\n\
     Interrupted, it goes on where it was when called again. With --merge the result needs no\n\
-    --adapter; f32 keeps it exact, bf16 and fp8 round it once."
+    --adapter; f32 keeps it exact, the others round it once.\n\
+    int8 and int4 pack experts, MLPs and attention and leave embedding, head, routers, norms and\n\
+    kv_b_proj in bf16; int4 has q_a_proj and kv_a_proj in int8. A recipe is JSON:\n\
+    {\"rules\": [{\"component\": \"routed_experts\", \"layers\": \"3-60\", \"format\": \"int4\", \"group\": 32},\n\
+    {\"component\": \"attention\", \"projection\": \"o_proj\", \"format\": \"bf16\"}], \"default\": \"int8\"}\n\
+    The first rule that matches decides; components are those that inspect lists."
 )]
 pub(crate) struct ConvertArgs {
     /// The folder to write; must not exist
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Format of the weights
-    #[arg(long, value_enum)]
-    pub(crate) format: TargetFormat,
+    #[arg(long, value_parser = ConvertFormat::NAMES, required_unless_present = "recipe")]
+    pub(crate) format: Option<String>,
+    /// For int8 and int4: columns that share a scale, a multiple of 32 [default: 64 and 32]
+    #[arg(long, value_name = "N", requires = "format")]
+    pub(crate) group: Option<usize>,
+    /// Which weights in which format; --format is for the rest, unless the recipe has a default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipe: Option<PathBuf>,
     /// An adapter to add to the weights on the way
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) merge: Option<PathBuf>,
@@ -532,13 +543,6 @@ pub(crate) struct ConvertArgs {
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = dsv3_weights::parse_size)]
     pub(crate) shard_size: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TargetFormat {
-    Bf16,
-    Fp8,
-    F32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

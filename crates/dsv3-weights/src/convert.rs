@@ -9,6 +9,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::error::shown;
+use crate::group::{GroupBits, GroupFormat};
 use crate::output::{self, Partial};
 use crate::recipe::{Recipe, WeightFormat};
 use crate::{Adapter, Checkpoint, ScaleFmt, Warning, WeightsError};
@@ -195,6 +197,72 @@ fn write(
 }
 
 impl ConvertFormat {
+    /// The names that [`ConvertFormat::named`] knows.
+    pub const NAMES: [&str; 5] = ["int4", "int8", "fp8", "bf16", "f32"];
+
+    /// The format of this name; `group` is for int8 and int4, which have a default, and `ue8m0`
+    /// for fp8.
+    ///
+    /// # Errors
+    /// [`WeightsError::BadOption`] for another name, a group that is none, or one for a format
+    /// without groups.
+    pub fn named(name: &str, group: Option<usize>, ue8m0: bool) -> Result<Self, WeightsError> {
+        let bits = match GroupBits::from_name(name) {
+            Some(bits) => bits,
+            None if group.is_some() => {
+                return Err(WeightsError::BadOption {
+                    option: "group",
+                    problem: format!("is given, and {} has none; leave it out", shown(name)),
+                });
+            }
+            None => match name {
+                "bf16" => return Ok(Self::Bf16),
+                "f32" => return Ok(Self::F32),
+                "fp8" => return Ok(Self::Fp8 { ue8m0 }),
+                other => {
+                    return Err(WeightsError::BadOption {
+                        option: "format",
+                        problem: format!(
+                            "is `{}`; choose {}",
+                            shown(other),
+                            Self::NAMES.join(", ")
+                        ),
+                    });
+                }
+            },
+        };
+        let group = group.unwrap_or(bits.default_group());
+        let group = GroupFormat::new(bits, group)?.group();
+        Ok(match bits {
+            GroupBits::Int8 => Self::Int8 { group },
+            GroupBits::Int4 => Self::Int4 { group },
+        })
+    }
+
+    /// `recipe`, and `rest` for what it does not decide: what no rule is for, if it has no default.
+    ///
+    /// # Errors
+    /// [`WeightsError::BadOption`] if there is neither a default nor `rest`, or both.
+    pub fn by_recipe(
+        recipe: Recipe,
+        rest: Option<&Self>,
+        ue8m0: bool,
+    ) -> Result<Self, WeightsError> {
+        let problem = match (recipe.default_format(), rest) {
+            (Some(_), None) => return Ok(Self::Recipe { recipe, ue8m0 }),
+            (None, Some(rest)) => {
+                let recipe = recipe.or(&rest.recipe()?);
+                return Ok(Self::Recipe { recipe, ue8m0 });
+            }
+            (Some(_), Some(_)) => "is given, and the recipe has a `default`; leave one of them out",
+            (None, None) => "is missing, and the recipe has no `default`; give one of them",
+        };
+        Err(WeightsError::BadOption {
+            option: "format",
+            problem: problem.into(),
+        })
+    }
+
     /// Which weight in which format.
     fn recipe(&self) -> Result<Recipe, WeightsError> {
         match self {

@@ -67,7 +67,7 @@ struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
     rules: Vec<Rule>,
-    /// Of what no rule is for and fp8 checkpoints would have in fp8.
+    /// Of what no rule is for and fp8 checkpoints would have in fp8; bf16 without it.
     default: Option<WeightFormat>,
     /// For errors.
     file: std::path::PathBuf,

@@ -168,3 +168,51 @@ fn layers_that_the_model_lacks_are_refused() {
     assert!(e.to_string().contains("last is 2"), "{e}");
     assert!(!tmp.path().join("out.partial").exists());
 }
+
+/// Breaks with: a format or a group taken that was not meant, of two that disagree.
+#[test]
+fn flags_that_contradict_each_other_are_refused() {
+    let named = |name, group| ConvertFormat::named(name, group, true);
+    for name in ConvertFormat::NAMES {
+        named(name, None).unwrap();
+    }
+    assert_eq!(
+        named("int4", None).unwrap(),
+        ConvertFormat::Int4 { group: 32 }
+    );
+    assert_eq!(
+        named("int8", Some(128)).unwrap(),
+        ConvertFormat::Int8 { group: 128 }
+    );
+    for (name, group) in [
+        ("int4", Some(0)),
+        ("int4", Some(33)),
+        ("fp8", Some(128)),
+        ("int2", None),
+    ] {
+        let e = named(name, group).unwrap_err();
+        assert!(matches!(e, WeightsError::BadOption { .. }), "{name} {e}");
+    }
+    let with = read(r#"{ "rules": [], "default": "int8" }"#).unwrap();
+    let without = read(r#"{ "rules": [] }"#).unwrap();
+    let int4 = named("int4", None).unwrap();
+    let by = |recipe: &Recipe, rest| ConvertFormat::by_recipe(recipe.clone(), rest, true);
+    for (recipe, rest) in [(&with, Some(&int4)), (&without, None)] {
+        let e = by(recipe, rest).unwrap_err();
+        assert!(
+            matches!(
+                e,
+                WeightsError::BadOption {
+                    option: "format",
+                    ..
+                }
+            ),
+            "{e}"
+        );
+    }
+    by(&with, None).unwrap();
+    let ConvertFormat::Recipe { recipe, .. } = by(&without, Some(&int4)).unwrap() else {
+        panic!("no recipe");
+    };
+    assert_eq!(recipe, without.or(&Recipe::int4(32).unwrap()));
+}

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, convert, merge};
-use dsv3_weights::{Adapter, Checkpoint, WeightsError, human_bytes};
+use dsv3_weights::{Adapter, Checkpoint, Recipe, WeightsError, human_bytes};
 
-use crate::cli::{ConvertArgs, Global, Scales, TargetFormat};
-use crate::error::INTERRUPTED;
+use crate::cli::{ConvertArgs, Global, Scales};
+use crate::error::{INTERRUPTED, usage};
 use crate::output::{progress_bar, say, say_json};
 use crate::{interrupt, model};
 
@@ -18,13 +18,7 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
     let adapter = adapter.transpose()?;
     let options = ConvertOptions {
-        format: match args.format {
-            TargetFormat::Bf16 => ConvertFormat::Bf16,
-            TargetFormat::F32 => ConvertFormat::F32,
-            TargetFormat::Fp8 => ConvertFormat::Fp8 {
-                ue8m0: args.scales == Scales::Ue8m0,
-            },
-        },
+        format: format(&args)?,
         shard_bytes: args.shard_size,
     };
     interrupt::install()?;
@@ -79,4 +73,20 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What --format, --group, --recipe and --scales say together.
+fn format(args: &ConvertArgs) -> anyhow::Result<ConvertFormat> {
+    let ue8m0 = args.scales == Scales::Ue8m0;
+    let named = args.format.as_deref();
+    let named = named.map(|name| ConvertFormat::named(name, args.group, ue8m0));
+    let named = named.transpose()?;
+    match (&args.recipe, named) {
+        (Some(file), rest) => {
+            let recipe = Recipe::from_file(file)?;
+            Ok(ConvertFormat::by_recipe(recipe, rest.as_ref(), ue8m0)?)
+        }
+        (None, Some(format)) => Ok(format),
+        (None, None) => Err(usage("no format is named: give --format or --recipe")),
+    }
 }

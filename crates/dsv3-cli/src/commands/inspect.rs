@@ -52,8 +52,12 @@ fn checkpoint(global: &Global, path: &Path, tensors: bool) -> anyhow::Result<()>
         value["problem"] = json!(checked.as_ref().err().map(|e| one_line(&e.to_string())));
         if tensors {
             let list = checkpoint.tensors().map(|t| {
-                json!({ "name": t.name(), "dtype": t.dtype(), "shape": t.shape(),
-                    "component": component(&t), "bytes": t.byte_len(), "file": t.file() })
+                let mut entry = json!({ "name": t.name(), "dtype": t.dtype(), "shape": t.shape(),
+                    "component": component(&t), "bytes": t.byte_len(), "file": t.file() });
+                if let Some(packed) = checkpoint.packed(t.name()) {
+                    entry["packed"] = json!({ "format": packed.format, "shape": packed.shape });
+                }
+                entry
             });
             value["tensors"] = list.collect();
         }
@@ -76,12 +80,13 @@ fn tensor_table(
 ) -> String {
     let header = ["tensor", "component", "dtype", "shape", "bytes"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let packed = |t: &TensorView<'_>| checkpoint.packed(t.name());
     rows.extend(checkpoint.tensors().map(|t| {
         vec![
             one_line(t.name()), // names come from the file
             component(&t).name().to_owned(),
-            t.dtype().to_string(),
-            format!("{:?}", t.shape()),
+            packed(&t).map_or(t.dtype().to_string(), |p| p.format.to_string()),
+            format!("{:?}", packed(&t).map_or(t.shape(), |p| &p.shape)),
             grouped(t.byte_len()),
         ]
     }));
@@ -120,8 +125,17 @@ fn summary(checkpoint: &Checkpoint, inventory: &Inventory) -> String {
         Ok(_) => String::new(),
         Err(error) => format!("fp8 weights: {}\n", one_line(&error.to_string())),
     };
+    let packed = inventory.packed.iter().map(|(format, counts)| {
+        format!(
+            "{format}: {} weights in {} tensors, {:.2} bits each with scales and padding\n",
+            grouped(counts.parameters),
+            grouped(counts.tensors),
+            counts.bits_per_weight()
+        )
+    });
+    let packed: String = packed.collect();
     format!(
-        "{}\n{} of tensors in {} files\n{scales}",
+        "{}\n{} of tensors in {} files\n{scales}{packed}",
         table(&rows),
         human_bytes(inventory.total.bytes),
         inventory.files

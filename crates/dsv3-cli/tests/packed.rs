@@ -1,0 +1,81 @@
+//! Packed checkpoints on the command line.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{dsv3, failure, json, model, text};
+
+/// Breaks with: a format that help names and convert does not write, packed tensors shown as bytes.
+#[test]
+fn what_convert_packs_inspect_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("int4").display().to_string();
+    let model = model("base");
+    let convert = ["convert", "--model", &model, "--out", &out];
+    let report = json(dsv3(
+        &[&convert[..], &["--format", "int4", "--json"]].concat(),
+    ));
+    assert!(report["packed"].as_u64().unwrap() > 90, "{report}");
+    let said = text(dsv3(&["inspect", &out]));
+    assert!(
+        said.contains("int4/32: ") && said.contains("int8/64: "),
+        "{said}"
+    );
+    assert!(said.contains("bits each"), "{said}");
+    let said = text(dsv3(&["inspect", &out, "--tensors"]));
+    let stack = "model.layers.1.mlp.experts.gate_up_proj.weight";
+    let line = said.lines().find(|l| l.contains(stack)).unwrap();
+    assert!(line.contains("routed_experts"), "{line}");
+    assert!(
+        line.contains("int4/32") && line.contains("[16, 128, 128]"),
+        "{line}"
+    );
+    let listed = json(dsv3(&["inspect", &out, "--tensors", "--json"]));
+    let tensors = listed["tensors"].as_array().unwrap();
+    let stack = tensors.iter().find(|t| t["name"] == stack).unwrap();
+    assert_eq!(
+        stack["packed"]["format"],
+        serde_json::json!({ "bits": "int4", "group": 32 })
+    );
+    assert!(listed["packed"]["int4/32"]["parameters"].as_u64().is_some());
+    let again = folder.path().join("again").display().to_string();
+    let again = [
+        "convert", "--model", &out, "--out", &again, "--format", "bf16",
+    ];
+    assert!(failure(dsv3(&again), 1).contains("packed"));
+}
+
+/// Breaks with: a recipe's fault without its line, flags that contradict each other obeyed.
+#[test]
+fn recipes_are_followed_or_refused_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = folder.path().join("recipe.json");
+    let out = folder.path().join("out").display().to_string();
+    let (model, path) = (model("base"), recipe.display().to_string());
+    let convert = [
+        "convert", "--model", &model, "--out", &out, "--recipe", &path,
+    ];
+    let write = |text: &str| std::fs::write(&recipe, text).unwrap();
+
+    write("{ \"rules\": [\n  { \"component\": \"expert\", \"format\": \"int4\" }\n] }");
+    let said = failure(dsv3(&[&convert[..], &["--format", "int8"]].concat()), 1);
+    assert!(
+        said.contains("line 2") && said.contains("routed_experts"),
+        "{said}"
+    );
+
+    write("{ \"rules\": [\n  { \"component\": \"routed_experts\", \"format\": \"int4\" }\n] }");
+    let said = failure(dsv3(&convert), 2);
+    assert!(said.contains("default"), "{said}");
+    let said = failure(
+        dsv3(&[&convert[..], &["--format", "fp8", "--group", "64"]].concat()),
+        2,
+    );
+    assert!(said.contains("group"), "{said}");
+    text(dsv3(&[&convert[..], &["--format", "bf16"]].concat()));
+    let said = text(dsv3(&["inspect", &out]));
+    assert!(
+        said.contains("int4/32: ") && !said.contains("int8/"),
+        "{said}"
+    );
+}
