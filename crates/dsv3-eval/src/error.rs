@@ -60,6 +60,17 @@ pub enum EvalError {
     /// The device did not give its numbers.
     #[error("the device gave no numbers: {0}")]
     Device(String),
+    /// Two models that don't predict the same tokens.
+    #[error(
+        "the base predicts {base} tokens and the other model {other}: they can't be held against \
+         each other; give two versions of one model"
+    )]
+    Vocabularies {
+        /// Tokens of the base's vocabulary.
+        base: usize,
+        /// Tokens of the other's.
+        other: usize,
+    },
     /// The caller wanted no more.
     #[error("the evaluation was stopped")]
     Stopped,

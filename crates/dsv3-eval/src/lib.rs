@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod details;
+mod divergence;
 mod episode;
 mod error;
 mod interval;
@@ -27,6 +28,7 @@ mod score;
 mod segments;
 mod set;
 
+pub use divergence::{CountedText, Divergence, divergence};
 pub use episode::{Outcome, Progress, run};
 pub use error::EvalError;
 pub use interval::Rate;

@@ -11,7 +11,7 @@ use crate::prepared::{Prepared, PreparedTask};
 use crate::segments::to_text;
 
 /// What was evaluated, and how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The model's folder.
     pub model: String,

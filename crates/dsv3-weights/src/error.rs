@@ -300,6 +300,16 @@ pub enum WeightsError {
         /// The directory or file searched.
         location: PathBuf,
     },
+    /// Two checkpoints that are not versions of one model.
+    #[error(
+        "{base} and {other} have weights of different names or shapes: only two versions of one model can be compared"
+    )]
+    OtherModel {
+        /// The one.
+        base: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
     /// Several tensors that the published layout demands are missing.
     #[error(
         "{count} tensors of the layout that config.json describes are not in {location}; the first are {first:?}. config.json may belong to another model, or shards are missing"

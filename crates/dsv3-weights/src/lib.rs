@@ -27,6 +27,7 @@ mod checkpoint;
 pub mod config;
 pub mod convert;
 mod decode;
+pub mod difference;
 mod dtype;
 mod error;
 mod file;
