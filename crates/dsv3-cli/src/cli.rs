@@ -11,6 +11,7 @@ use dsv3_sampling::{
 use dsv3_tasks::{Kind, Mode};
 use dsv3_weights::{CacheDtype, ConvertFormat, DeviceMemory, PlanFormat};
 
+use crate::commands::bench::BenchArgs;
 use crate::input::{Ids, parse_ids};
 
 /// Run DeepSeek-V3.1 from its published checkpoint.
@@ -37,7 +38,7 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// The checkpoint's folder: config.json, tokenizer.json, safetensors [default of chat,
-    /// generate, score, eval and finetune: fixtures/dsv3-tiny of dsv3's repository]
+    /// generate, score, eval, bench and finetune: fixtures/dsv3-tiny of dsv3's repository]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
     /// Where to compute: cpu, wgpu, wgpu:N, cuda or cuda:N
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Parse(ParseArgs),
     /// How well a model does
     Eval(EvalArgs),
+    /// How fast a model reads prompts and writes, beside what the memory allows
+    Bench(BenchArgs),
     /// Train an adapter on conversations of your own
     Finetune(FinetuneArgs),
     /// What a checkpoint holds, by component

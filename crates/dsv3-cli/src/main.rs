@@ -15,6 +15,7 @@ mod error;
 mod input;
 mod interrupt;
 mod logits_file;
+mod machine;
 mod model;
 mod output;
 mod sampling;

@@ -10,6 +10,7 @@ use crate::mlp::Mlp;
 use crate::moe::Moe;
 use crate::norm::RMSNorm;
 use crate::parameters::{ParameterVisitor, norm};
+use crate::reads::LayerBytes;
 use crate::trace::Trace;
 
 /// The feed-forward part: dense in the first layers, experts after.
@@ -50,6 +51,22 @@ impl Block {
             )?,
             feed_forward,
         })
+    }
+
+    /// Bytes of its weights.
+    pub(crate) fn bytes(&self) -> LayerBytes {
+        let feed_forward = match &self.feed_forward {
+            FeedForward::Dense(mlp) => LayerBytes {
+                dense: mlp.bytes(),
+                ..LayerBytes::default()
+            },
+            FeedForward::Moe(moe) => moe.bytes(),
+        };
+        LayerBytes {
+            norm: self.attention_norm.bytes() + self.feed_forward_norm.bytes(),
+            attention: self.attention.bytes(),
+            ..feed_forward
+        }
     }
 
     /// Shows `visitor` the parameters of `model.layers.{layer}`.

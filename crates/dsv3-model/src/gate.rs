@@ -47,6 +47,12 @@ impl Gate {
         })
     }
 
+    /// Bytes of its weight and its bias.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bias = self.bias.dims()[0] * self.bias.dtype().size();
+        self.linear.bytes() + bias as u64
+    }
+
     pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
         linear(visitor, prefix, &mut self.linear);
         visitor(

@@ -39,7 +39,9 @@ mod mtp;
 mod norm;
 mod options;
 mod parameters;
+mod reads;
 mod rope;
+mod times;
 mod trace;
 mod transformer;
 
@@ -59,6 +61,8 @@ pub use mtp::{MtpModule, MtpOutput};
 pub use norm::RMSNorm;
 pub use options::{AttentionForm, LoadOptions, Precision};
 pub use parameters::{ParameterMut, ParameterVisitor};
+pub use reads::{ChosenExperts, LayerBytes, PassBytes, WeightBytes};
 pub use rope::YarnRope;
+pub use times::PassTimes;
 pub use trace::Trace;
 pub use transformer::{Output, Transformer};

@@ -20,6 +20,11 @@ impl Linear {
         }
     }
 
+    /// Bytes that one pass over its weight reads.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.weight.bytes() as u64
+    }
+
     /// `x [T, in]` → `[T, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         packed_linear(x, &self.weight, self.activations)

@@ -134,6 +134,16 @@ impl Mla {
         self.spec.softmax_scale = scale as f32;
     }
 
+    /// Bytes of its projections and norms.
+    pub(crate) fn bytes(&self) -> u64 {
+        let query = match &self.query {
+            Query::LowRank { a, norm, b } => a.bytes() + norm.bytes() + b.bytes(),
+            Query::Direct(q) => q.bytes(),
+        };
+        let kv = self.kv_a.bytes() + self.kv_a_norm.bytes() + self.kv_b.bytes() as u64;
+        query + kv + self.o.bytes()
+    }
+
     pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
         match &mut self.query {
             Query::LowRank { a, norm: q_norm, b } => {

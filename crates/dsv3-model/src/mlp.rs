@@ -30,6 +30,11 @@ impl Mlp {
         })
     }
 
+    /// Bytes of its weights.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.gate.bytes() + self.up.bytes() + self.down.bytes()
+    }
+
     pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {
         linear(visitor, &format!("{prefix}.gate_proj"), &mut self.gate);
         linear(visitor, &format!("{prefix}.up_proj"), &mut self.up);

@@ -8,6 +8,7 @@ use crate::gate::{Gate, Routing};
 use crate::loader::Loader;
 use crate::mlp::Mlp;
 use crate::parameters::{ParameterVisitor, matrix};
+use crate::reads::LayerBytes;
 
 /// DeepSeek's `MoE`: the router's choice among many experts, plus the shared ones for every token.
 #[derive(Clone, Debug)]
@@ -52,6 +53,17 @@ impl Moe {
             shared,
             activations: loader.activations(),
         })
+    }
+
+    /// Bytes of router, shared and routed experts, the rest left at 0.
+    pub(crate) fn bytes(&self) -> LayerBytes {
+        let expert = |e: &ExpertWeights| e.gate.bytes() + e.up.bytes() + e.down.bytes();
+        LayerBytes {
+            router: self.gate.bytes(),
+            shared: self.shared.as_ref().map_or(0, Mlp::bytes),
+            experts: self.experts.iter().map(|e| expert(e) as u64).collect(),
+            ..LayerBytes::default()
+        }
     }
 
     pub(crate) fn visit_parameters(&mut self, prefix: &str, visitor: &mut ParameterVisitor<'_>) {

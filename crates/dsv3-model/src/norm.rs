@@ -19,6 +19,11 @@ impl RMSNorm {
         }
     }
 
+    /// Bytes of its weight.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.weight.dims()[0] * self.weight.dtype().size()) as u64
+    }
+
     pub(crate) fn weight_mut(&mut self) -> &mut Tensor<1> {
         &mut self.weight
     }

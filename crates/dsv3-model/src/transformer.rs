@@ -14,6 +14,7 @@ use crate::mla::Context;
 use crate::norm::RMSNorm;
 use crate::options::{LoadOptions, Precision};
 use crate::parameters::{ParameterMut, ParameterVisitor, linear, norm};
+use crate::reads::WeightBytes;
 use crate::rope::YarnRope;
 use crate::trace::Trace;
 
@@ -143,6 +144,15 @@ impl Transformer {
     /// Format of its activations.
     pub fn precision(&self) -> Precision {
         self.options.precision
+    }
+
+    /// Bytes of its weights, part by part, as they lie in memory. Copies and reads none.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        WeightBytes {
+            layers: self.blocks.iter().map(Block::bytes).collect(),
+            norm: self.norm.bytes(),
+            head: self.head.bytes(),
+        }
     }
 
     /// A cache for this model with room for `blocks · block_size` tokens, in the precision of

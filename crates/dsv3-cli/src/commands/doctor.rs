@@ -1,15 +1,13 @@
 //! `dsv3 doctor`
 
-mod machine;
-
 use dsv3_kernels::DeviceSpec;
 use dsv3_weights::{Checkpoint, Plan, PlanOptions, human_bytes};
 use serde::Serialize;
 
-use self::machine::Read;
 use crate::cli::Global;
-use crate::device;
+use crate::machine::MemoryRead;
 use crate::output::{say, say_json};
+use crate::{device, machine};
 
 /// What there is, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -69,7 +67,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
             Some(dir) => Some(model(&Checkpoint::open(dir)?, available, memory_read)?),
             None => None,
         },
-        memory_read_gb_s: memory_read.map(|read| read.gb_s),
+        memory_read_gb_s: memory_read.map(|read| read.best_gb_s),
     };
     match global.json {
         true => say_json(&report),
@@ -91,7 +89,7 @@ fn devices() -> Vec<DeviceReport> {
 fn model(
     checkpoint: &Checkpoint,
     available: Option<u64>,
-    memory: Option<Read>,
+    memory: Option<MemoryRead>,
 ) -> anyhow::Result<ModelReport> {
     let plan = Plan::new(checkpoint.args(), &PlanOptions::default())?;
     let weight_bytes = checkpoint.data_bytes();
@@ -106,7 +104,7 @@ fn model(
         required_bytes,
         fits_in_available_memory: available.map(|bytes| required_bytes <= bytes),
         weight_bytes_read_per_token: per_token,
-        decode_tok_s_at_most: memory.map(|m| m.gb_s * 1e9 / per_token.max(1) as f64),
+        decode_tok_s_at_most: memory.map(|m| m.best_gb_s * 1e9 / per_token.max(1) as f64),
         disk_read_gb_s: disk.map(|read| read.gb_s),
         disk_read_bytes: disk.map(|read| read.bytes),
         disk_read_may_be_cached: true,

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub(crate) mod bench;
 mod chat;
 mod convert;
 mod doctor;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chat(args) => return chat::run(&global, args),
         Command::Score(args) => return score::run(&global, args),
         Command::Eval(args) => return eval::run(&global, args),
+        Command::Bench(args) => return bench::run(&global, args),
         Command::Finetune(args) => return finetune::run(&global, args),
         Command::Convert(args) => return convert::run(&global, args),
         Command::Tokenize(args) => text::tokenize(&global, args)?,

@@ -5,26 +5,56 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Instant;
 
-/// Memory that is read: past any cache of one socket.
-const MEMORY_BYTES: u64 = 512 << 20;
-/// Where less is available than this many times [`MEMORY_BYTES`], nothing is measured.
+use rayon::prelude::*;
+
+/// Memory that is read: past the caches of a machine. A build without optimisation takes minutes
+/// for it and measures itself.
+const MEMORY_BYTES: u64 = if cfg!(debug_assertions) {
+    64 << 20
+} else {
+    1 << 30
+};
+/// Of what is available, at most this part is taken.
 const SPARE: u64 = 4;
-/// Passes over it; the best counts, since others were disturbed.
-const PASSES: usize = 4;
+/// Less than this may lie in a cache: nothing is measured.
+const LEAST_MEMORY_BYTES: u64 = 64 << 20;
+/// Passes over it.
+const PASSES: usize = 7;
+/// Words that a thread reads at once: 1 MiB.
+const PART: usize = 1 << 17;
 /// Bytes that are read from disk at most.
 const DISK_BYTES: u64 = 1 << 30;
 
 /// A measured speed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Read {
+pub(crate) struct Read {
     /// 10^9 bytes a second.
-    pub(super) gb_s: f64,
+    pub(crate) gb_s: f64,
     /// Bytes that were read.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
+}
+
+/// How fast memory was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemoryRead {
+    /// 10^9 bytes a second in the best pass: what disturbed the others was not the memory.
+    pub(crate) best_gb_s: f64,
+    /// In the median one.
+    pub(crate) median_gb_s: f64,
+    /// Bytes of a pass.
+    pub(crate) bytes: u64,
+}
+
+/// The processor's name; only Linux says it, and not on every architecture.
+pub(crate) fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    let (_, name) = line.split_once(':')?;
+    Some(name.trim().to_owned())
 }
 
 /// Instruction sets that kernels make use of, or may come to.
-pub(super) fn simd() -> Vec<&'static str> {
+pub(crate) fn simd() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
         macro_rules! present {
@@ -55,7 +85,7 @@ pub(super) fn simd() -> Vec<&'static str> {
 }
 
 /// Bytes of memory in all and available; only Linux says so.
-pub(super) fn memory() -> (Option<u64>, Option<u64>) {
+pub(crate) fn memory() -> (Option<u64>, Option<u64>) {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     (field(&text, "MemTotal:"), field(&text, "MemAvailable:"))
 }
@@ -68,25 +98,28 @@ fn field(meminfo: &str, name: &str) -> Option<u64> {
 }
 
 /// How fast all threads together read memory. Not measured where little is available.
-pub(super) fn memory_read(available: Option<u64>) -> Option<Read> {
-    if available.is_some_and(|bytes| bytes < SPARE * MEMORY_BYTES) {
+pub(crate) fn memory_read(available: Option<u64>) -> Option<MemoryRead> {
+    let bytes = MEMORY_BYTES.min(available.map_or(MEMORY_BYTES, |bytes| bytes / SPARE));
+    if bytes < LEAST_MEMORY_BYTES {
         return None;
     }
-    let words = vec![1u64; usize::try_from(MEMORY_BYTES / 8).ok()?];
-    let part = words.len().div_ceil(rayon::current_num_threads());
+    let words = usize::try_from(bytes / 8).ok()?;
+    // Written by all threads, so that each memory controller of a machine with several has a part.
+    let words: Vec<u64> = (0..words).into_par_iter().map(|i| i as u64).collect();
     let pass = || {
         let start = Instant::now();
-        std::thread::scope(|scope| {
-            for words in words.chunks(part) {
-                scope.spawn(move || std::hint::black_box(sum(words)));
-            }
-        });
+        let sums = words.par_chunks(PART).map(sum);
+        std::hint::black_box(sums.reduce(|| 0, u64::wrapping_add));
         start.elapsed().as_secs_f64()
     };
-    let best = (0..PASSES).map(|_| pass()).fold(f64::INFINITY, f64::min);
-    Some(Read {
-        gb_s: MEMORY_BYTES as f64 / best / 1e9,
-        bytes: MEMORY_BYTES,
+    let mut seconds: Vec<f64> = (0..PASSES).map(|_| pass()).collect();
+    seconds.sort_by(f64::total_cmp);
+    let bytes = 8 * words.len() as u64;
+    let gb_s = |at: usize| Some(bytes as f64 / seconds.get(at)? / 1e9);
+    Some(MemoryRead {
+        best_gb_s: gb_s(0)?,
+        median_gb_s: gb_s(PASSES / 2)?,
+        bytes,
     })
 }
 
@@ -105,7 +138,7 @@ fn sum(words: &[u64]) -> u64 {
 
 /// How fast the beginning of a file is read, once. The system may have it in memory already:
 /// emptying its cache takes rights that this program doesn't ask for.
-pub(super) fn disk_read(path: &Path) -> Option<Read> {
+pub(crate) fn disk_read(path: &Path) -> Option<Read> {
     let mut file = File::open(path).ok()?.take(DISK_BYTES);
     let (mut buffer, mut bytes, start) = (vec![0u8; 4 << 20], 0u64, Instant::now());
     loop {
