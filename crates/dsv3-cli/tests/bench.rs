@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
 use common::{dsv3, failure, fixture, json, model, text};
 use serde_json::Value;
 
@@ -218,4 +221,38 @@ fn what_can_not_be_measured_is_refused() {
         1,
     );
     assert!(missing.contains("nowhere.json"), "{missing}");
+}
+
+/// Breaks with: Ctrl-C that throws away what was measured, or is not heard while decoding.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_what_was_measured() {
+    let base = model("base");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dsv3"))
+        .args(["bench", "-v", "--json", "--model", &base, "--prompt", "4"])
+        .args(["--decode", "1000", "--repeat", "1000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The prompts are measured, and decoding would go on for an hour.
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map(Result::unwrap);
+    lines.find(|line| line.contains("measured")).unwrap();
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let mut stdout = String::new();
+    let mut pipe = child.stdout.take().unwrap();
+    pipe.read_to_string(&mut stdout).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["interrupted"], true);
+    let row = &report["rows"][0];
+    assert_eq!(
+        (&row["kind"], &row["repeats"]),
+        (&"prefill".into(), &1000.into())
+    );
+    assert!(report["rows"].as_array().unwrap().len() <= 2);
 }

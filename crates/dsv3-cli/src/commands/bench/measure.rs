@@ -210,6 +210,8 @@ impl<'a> Sequences<'a> {
             repeats.push(ByPart::of_times(&times));
             self.bar.inc(1);
         }
+        let repeated = repeats.len();
+        tracing::info!(kind, tokens, depth, batch, repeated, "measured");
         repeats.sort_by(|a, b| a.total().total_cmp(&b.total()));
         Ok((!repeats.is_empty()).then_some(Measurement {
             kind: work.kind,
