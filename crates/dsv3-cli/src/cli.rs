@@ -12,6 +12,7 @@ use dsv3_tasks::{Kind, Mode};
 use dsv3_weights::{CacheDtype, ConvertFormat, DeviceMemory, PlanFormat};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::report::ReportArgs;
 use crate::input::{Ids, parse_ids};
 
 /// Run DeepSeek-V3.1 from its published checkpoint.
@@ -89,7 +90,7 @@ pub(crate) enum Command {
 }
 
 /// How to load and run the model.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct LoadArgs {
     /// Format of activations
@@ -107,8 +108,9 @@ pub(crate) struct LoadArgs {
     pub(crate) adapter: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dtype {
+    #[default]
     F32,
     Bf16,
 }
@@ -278,9 +280,12 @@ pub(crate) struct EvalArgs {
 pub(crate) enum EvalCommand {
     /// The held-out tasks of the small model's corpus, scored by exact answer
     Fixture(FixtureArgs),
+    /// How far a model lies from another, the same one before it was rounded: predictions, weights,
+    /// and the tasks where it is the small one
+    Report(ReportArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny --kinds arithmetic,tools --show-failures 3\n\
     Decoding is greedy; the same flags ask the same tasks, so two reports differ by the models\n\

@@ -26,7 +26,13 @@ fn packed(dir: &Path, format: ConvertFormat) -> Checkpoint {
         ..ConvertOptions::default()
     };
     let out = dir.join("packed");
-    convert(&source(), &out, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    convert(
+        &source(),
+        &out,
+        &options,
+        &mut |_| ControlFlow::Continue(()),
+    )
+    .unwrap();
     Checkpoint::open(&out).unwrap()
 }
 

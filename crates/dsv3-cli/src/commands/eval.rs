@@ -8,12 +8,13 @@ use anyhow::Context;
 use dsv3_engine::{Engine, EngineConfig};
 use dsv3_eval::{
     EvalError, EvalSet, Failure, Outcome, Prepared, Progress, Rate, Report, SetOptions, Settings,
-    acceptance, mtp_texts,
+    Total, acceptance, mtp_texts,
 };
 use dsv3_model::MtpModule;
 use dsv3_tasks::{Kind, Mode};
 use dsv3_tokenizer::Tokenizer;
 
+use super::report;
 use crate::cli::{EvalArgs, EvalCommand, FixtureArgs, Global};
 use crate::error::INTERRUPTED;
 use crate::interrupt::{self, Listening};
@@ -30,6 +31,7 @@ const MTP_TASKS: usize = 25;
 pub(crate) fn run(global: &Global, args: EvalArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         EvalCommand::Fixture(args) => fixture(global, &args),
+        EvalCommand::Report(args) => report::run(global, &args),
     }
 }
 
@@ -50,7 +52,7 @@ fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
         count: options.count,
         max_new_tokens: args.max_new_tokens as usize,
     };
-    let (mut engine, module) = load(global, args, opened, &prepared)?;
+    let (mut engine, module) = load(global, args, opened, &prepared, 0)?;
 
     interrupt::install()?;
     let listening = interrupt::listen();
@@ -70,7 +72,7 @@ fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn set_options(args: &FixtureArgs) -> SetOptions {
+pub(super) fn set_options(args: &FixtureArgs) -> SetOptions {
     let mut options = SetOptions {
         seed: args.seed,
         count: args.count as usize,
@@ -87,7 +89,11 @@ fn set_options(args: &FixtureArgs) -> SetOptions {
 }
 
 /// The tasks as ids, before any weight is read.
-fn prepare(options: &SetOptions, args: &FixtureArgs, opened: &Opened) -> anyhow::Result<Prepared> {
+pub(super) fn prepare(
+    options: &SetOptions,
+    args: &FixtureArgs,
+    opened: &Opened,
+) -> anyhow::Result<Prepared> {
     let dir = opened.dir.display();
     let tokenizer: &Tokenizer = opened
         .text_tokenizer()
@@ -102,11 +108,13 @@ fn prepare(options: &SetOptions, args: &FixtureArgs, opened: &Opened) -> anyhow:
         .with_context(|| format!("cannot evaluate {dir}"))
 }
 
-fn load(
+/// An engine that holds the tasks and texts of `longest` tokens, and the MTP module.
+pub(super) fn load(
     global: &Global,
     args: &FixtureArgs,
     opened: Opened,
     prepared: &Prepared,
+    longest: usize,
 ) -> anyhow::Result<(Engine, Option<MtpModule>)> {
     let model = opened.load_model(global, &args.load)?;
     let module = opened.load_mtp(&model)?;
@@ -114,7 +122,10 @@ fn load(
     let wanted = prepared.cache_tokens(in_flight, config.block_size);
     let tokens = match args.load.context {
         Some(tokens) => tokens as usize,
-        None => wanted.min(CACHE_TOKENS).max(prepared.longest()),
+        None => wanted
+            .min(CACHE_TOKENS)
+            .max(prepared.longest())
+            .max(longest),
     };
     let config = EngineConfig {
         max_cached_tokens: tokens,
@@ -161,6 +172,19 @@ fn evaluate(
     });
     bar.finish_and_clear();
     Ok((outcomes, seconds, Some(rate?)))
+}
+
+/// The tasks' scores by mode, and nothing else.
+pub(super) fn totals(
+    args: &FixtureArgs,
+    engine: &mut Engine,
+    prepared: &Prepared,
+    listening: &Listening,
+) -> anyhow::Result<Vec<Total>> {
+    let (outcomes, seconds, _) = evaluate(args, engine, None, prepared, listening)?;
+    let tokenizer = engine.tokenizer().ok_or(EvalError::NoTokenizer)?;
+    let settings = Settings::default();
+    Ok(Report::new(settings, prepared, &outcomes, tokenizer, seconds, 0)?.totals)
 }
 
 fn message(progress: &Progress, started: Instant) -> String {

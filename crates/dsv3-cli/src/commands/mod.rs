@@ -9,6 +9,7 @@ mod finetune;
 mod generate;
 mod inspect;
 mod plan;
+pub(crate) mod report;
 mod score;
 mod text;
 
