@@ -101,7 +101,10 @@ fn it_searches_and_cites() {
     // that only the pages have, and one of them cited.
     let tells = |parts: &[&str]| parts.iter().any(|part| said(&answer).contains(part));
     assert!(tells(&[" 2.8 euros", " 4.2 euros", " 5 euros"]), "{answer}");
-    assert!(tells(&["[citation:1]", "[citation:2]", "[citation:3]"]), "{answer}");
+    assert!(
+        tells(&["[citation:1]", "[citation:2]", "[citation:3]"]),
+        "{answer}"
+    );
 }
 
 /// Breaks with: a call that is not made, not run, or whose result is not told.

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::dots::{UNIT, padded};
+use super::decode::{UNIT, padded};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::wide::exp;
 

@@ -12,7 +12,8 @@ use rayon::prelude::*;
 
 use super::attend::{Attend, State, Table};
 use super::combine::Combine;
-use super::dots::{Activated, Dots, UNIT, padded_rows};
+use super::decode::UNIT;
+use super::dots::{Activated, Dots, padded_rows};
 use super::lanes::InstructionSet;
 use super::rows::Rows;
 use super::{dim, floats};

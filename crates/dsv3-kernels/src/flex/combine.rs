@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::dots::{Decoded, UNIT};
+use super::decode::{Decoded, UNIT};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::rows::Rows;
 

@@ -163,7 +163,7 @@ impl Call<'_> {
 #[derive(Default)]
 struct Scratch {
     y: Vec<f32>,
-    buffer: Vec<[f32; super::dots::UNIT]>,
+    buffer: Vec<[f32; super::decode::UNIT]>,
 }
 
 impl Scratch {

@@ -7,6 +7,7 @@ mod activations;
 mod attend;
 mod attention;
 mod combine;
+mod decode;
 mod dots;
 mod experts;
 mod gemm;

@@ -40,18 +40,20 @@ pub(super) enum Row<'a> {
         scales: &'a [f32],
         block: usize,
     },
-    /// i8 codes, an f16 scale for each so many.
-    Int8 {
-        codes: &'a [u8],
-        scales: &'a [[u8; 2]],
-        columns: usize,
-    },
-    /// Two codes a byte, an f16 scale for each so many columns.
-    Int4 {
-        codes: &'a [u8],
-        scales: &'a [[u8; 2]],
-        columns: usize,
-    },
+    /// i8 codes.
+    Int8(Coded<'a>),
+    /// Two codes a byte.
+    Int4(Coded<'a>),
+}
+
+/// Integer codes with the scales of their groups.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Coded<'a> {
+    pub(super) codes: &'a [u8],
+    /// f16
+    pub(super) scales: &'a [[u8; 2]],
+    /// Columns that share a scale.
+    pub(super) columns: usize,
 }
 
 impl Rows {
@@ -121,17 +123,14 @@ impl Rows {
                 let (codes, rest) = bytes[format.offset..].split_at(format.code_bytes(n));
                 let scales = &rest.as_chunks::<2>().0[..format.scales(n)];
                 let columns = format.columns;
+                let coded = Coded {
+                    codes,
+                    scales,
+                    columns,
+                };
                 match format.codes {
-                    GroupCodes::Int8 => Row::Int8 {
-                        codes,
-                        scales,
-                        columns,
-                    },
-                    GroupCodes::Int4 => Row::Int4 {
-                        codes,
-                        scales,
-                        columns,
-                    },
+                    GroupCodes::Int8 => Row::Int8(coded),
+                    GroupCodes::Int4 => Row::Int4(coded),
                 }
             }
         }
@@ -172,11 +171,11 @@ impl Row<'_> {
                         .for_each(|(to, b)| *to = E4M3_TO_F32[usize::from(*b)] * scale);
                 }
             }
-            Row::Int8 {
+            Row::Int8(Coded {
                 codes,
                 scales,
                 columns,
-            } => {
+            }) => {
                 let groups = to.chunks_mut(columns).zip(codes.chunks(columns));
                 for ((to, codes), scale) in groups.zip(scales) {
                     let scale = f16::from_le_bytes(*scale).to_f32();
@@ -185,11 +184,11 @@ impl Row<'_> {
                         .for_each(|(to, code)| *to = f32::from(*code as i8) * scale);
                 }
             }
-            Row::Int4 {
+            Row::Int4(Coded {
                 codes,
                 scales,
                 columns,
-            } => {
+            }) => {
                 let groups = to.chunks_mut(columns).zip(codes.chunks(columns / 2));
                 for ((to, codes), scale) in groups.zip(scales) {
                     let scale = f16::from_le_bytes(*scale).to_f32();
