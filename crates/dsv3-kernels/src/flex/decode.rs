@@ -141,9 +141,8 @@ macro_rules! unscaled {
 
             #[inline(always)]
             fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
-                self.0
-                    .halves::<$bytes>(unit)
-                    .map(|half| lanes.$decode(half))
+                let halves = self.0.halves::<$bytes>(unit);
+                [lanes.$decode(halves[0]), lanes.$decode(halves[1])]
             }
         }
     };
@@ -256,7 +255,11 @@ impl Decode for Fp8<'_> {
     #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
         let halves = self.codes.halves::<LANES>(unit);
-        halves.map(|half| lanes.mul(lanes.e4m3(half), scale))
+        // Written out: a closure is not compiled for the instruction set.
+        [
+            lanes.mul(lanes.e4m3(halves[0]), scale),
+            lanes.mul(lanes.e4m3(halves[1]), scale),
+        ]
     }
 }
 
@@ -301,7 +304,10 @@ impl Decode for Int8<'_> {
     #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
         let halves = self.codes.halves::<LANES>(unit);
-        halves.map(|half| lanes.mul(lanes.i8(half), scale))
+        [
+            lanes.mul(lanes.i8(halves[0]), scale),
+            lanes.mul(lanes.i8(halves[1]), scale),
+        ]
     }
 }
 
