@@ -6,9 +6,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::golden_dir;
+use common::{contents, golden_dir};
 use dsv3_weights::bench_model::{
     BenchModelOptions, BenchModelReport, parameters, slice, small, write,
 };
@@ -43,14 +43,6 @@ fn run(
     options: &BenchModelOptions,
 ) -> Result<BenchModelReport, WeightsError> {
     write(args, out, options, &mut |_| ControlFlow::Continue(()))
-}
-
-/// Every file of a folder with its bytes.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-    entries
-        .map(|p| (p.file_name().unwrap().into(), std::fs::read(&p).unwrap()))
-        .collect()
 }
 
 /// Breaks with: a tensor that is forgotten or misshapen, a dtype that is not the published one, a

@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{golden, golden_dir, safetensors_bytes, tensors_of, write_checkpoint};
+use common::{contents, golden, golden_dir, safetensors_bytes, tensors_of, write_checkpoint};
 use dsv3_weights::group::{dequantize_group, quantize_group_fitted};
 use dsv3_weights::{
     Checkpoint, Component, ConvertFormat, ConvertOptions, ConvertReport, Dtype, GroupBits,
@@ -376,14 +375,6 @@ fn a_packed_checkpoint_is_not_packed_again() {
         let e = run(&packed, &tmp.path().join("again"), format, u64::MAX).unwrap_err();
         assert!(matches!(e, WeightsError::PackedSource { .. }), "{e}");
     }
-}
-
-/// Every file of a folder with its bytes.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-    entries
-        .map(|p| (p.file_name().unwrap().into(), std::fs::read(&p).unwrap()))
-        .collect()
 }
 
 /// Breaks with: a stack that is taken for finished when some of its experts are, a result that

@@ -1,6 +1,7 @@
 //! Building checkpoints, honest and hostile ones.
 #![allow(dead_code)] // each test binary uses its own part
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dsv3_weights::{Checkpoint, Dtype};
@@ -78,4 +79,12 @@ pub(crate) fn write_checkpoint(dir: &Path, set: &str, model: &[u8]) {
     std::fs::create_dir_all(dir).unwrap();
     std::fs::copy(golden_dir(set).join("config.json"), dir.join("config.json")).unwrap();
     std::fs::write(dir.join("model.safetensors"), model).unwrap();
+}
+
+/// Every file of a folder with its bytes.
+pub(crate) fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    entries
+        .map(|p| (p.file_name().unwrap().into(), std::fs::read(&p).unwrap()))
+        .collect()
 }
