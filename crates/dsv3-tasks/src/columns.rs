@@ -55,22 +55,25 @@ pub(crate) fn subtract(a: i64, b: i64) -> String {
     end(text, a - b)
 }
 
-/// The product of a number of up to five digits and one of a single digit.
+/// The product of a number of up to five digits and one of a single digit. The product of two
+/// digits and what is added to it are two steps: tables of a hundred each, where both at once would
+/// be one of a thousand.
 pub(crate) fn multiply(a: i64, b: i64) -> String {
     let width = width(a);
     let mut text = format!("{a}*{b}. {}.", listed(a, width));
     let (mut carry, mut written) = (0, String::new());
     for place in 0..width {
         let x = digit(a, place);
-        let product = x * b + carry;
+        let product = x * b;
+        let sum = product + carry;
         step(
             &mut text,
             &mut written,
             place,
-            &format!("{x}*{b}+{carry}"),
-            product,
+            &format!("{x}*{b}={product:02} {product:02}+{carry}"),
+            sum,
         );
-        carry = product / 10;
+        carry = sum / 10;
     }
     end(text, a * b)
 }
@@ -130,7 +133,7 @@ mod tests {
         );
         assert_eq!(
             multiply(47, 6),
-            "47*6. tens 4 ones 7. ones 7*6+0=42 2, tens 4*6+4=28 82. 282"
+            "47*6. tens 4 ones 7. ones 7*6=42 42+0=42 2, tens 4*6=24 24+4=28 82. 282"
         );
         assert_eq!(
             add(9, 1),

@@ -1,8 +1,9 @@
 //! Which of some numbers is the largest or the smallest.
 //!
 //! The reasoning names the numbers by letters and keeps the best so far. Two numbers are held
-//! side by side digit by digit, since a whole comparison is too much for one step:
-//! `a34 b78 c71. a34 b78: 3<7 so b78 c71: 7=7 8>1 so b78`
+//! side by side digit by digit, since a whole comparison is too much for one step, and what is
+//! looked for stands between the sign and the number that it decides on:
+//! `max. a34 b78 c71. a34 b78: 3<7 max b78 c71: 7=7 8>1 max b78`
 
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -151,7 +152,8 @@ fn different(
 /// The reasoning and the answer.
 pub(crate) fn compare_all(numbers: &[String], largest: bool) -> (String, String) {
     let mut items = ('a'..).zip(numbers);
-    let mut text = String::new();
+    let goal = if largest { "max" } else { "min" };
+    let mut text = format!("{goal}. ");
     if numbers.len() > 2 {
         for (letter, number) in items.clone() {
             let _ = write!(text, "{letter}{number} ");
@@ -174,14 +176,14 @@ pub(crate) fn compare_all(numbers: &[String], largest: bool) -> (String, String)
         if order == wanted {
             best = next;
         }
-        let _ = write!(text, " so {}{}", best.0, best.1);
+        let _ = write!(text, " {goal} {}{}", best.0, best.1);
     }
     (text, best.1.clone())
 }
 
 /// Compares two numbers in writing: their lengths if these differ, else digit by digit up to the
 /// first that differs. A decimal that has ended goes on with zeros.
-fn compare(a: &str, b: &str, text: &mut String) -> Ordering {
+pub(crate) fn compare(a: &str, b: &str, text: &mut String) -> Ordering {
     let whole = |number: &str| number.find('.').unwrap_or(number.len());
     if whole(a) != whole(b) {
         let order = whole(a).cmp(&whole(b));
@@ -242,7 +244,12 @@ mod tests {
             assert_eq!(Some(&answer.as_str()), right, "{text}");
             assert_eq!(wanted(turn), answer);
             assert_eq!(written(&reasoning).last(), right, "{reasoning}");
-            assert_eq!(reasoning.matches(" so ").count(), numbers.len() - 1);
+            let goal = if text.contains("small") {
+                " min "
+            } else {
+                " max "
+            };
+            assert_eq!(reasoning.matches(goal).count(), numbers.len() - 1);
         }
     }
 
@@ -253,17 +260,17 @@ mod tests {
         let (reasoning, answer) = compare_all(&numbers, true);
         assert_eq!(
             reasoning,
-            "a34 b78 c71. a34 b78: 3<7 so b78 c71: 7=7 8>1 so b78"
+            "max. a34 b78 c71. a34 b78: 3<7 max b78 c71: 7=7 8>1 max b78"
         );
         assert_eq!(answer, "78");
         let (reasoning, answer) = compare_all(&["9.11", "9.9"].map(str::to_owned), true);
         assert_eq!(
             (reasoning.as_str(), answer.as_str()),
-            ("a9.11 b9.9: 9=9 1<9 so b9.9", "9.9")
+            ("max. a9.11 b9.9: 9=9 1<9 max b9.9", "9.9")
         );
         let (reasoning, _) = compare_all(&["9.1", "9.12"].map(str::to_owned), false);
-        assert_eq!(reasoning, "a9.1 b9.12: 9=9 1=1 0<2 so a9.1");
+        assert_eq!(reasoning, "min. a9.1 b9.12: 9=9 1=1 0<2 min a9.1");
         let (reasoning, _) = compare_all(&["521", "4832"].map(str::to_owned), false);
-        assert_eq!(reasoning, "a521 b4832: 3<4 digits so a521");
+        assert_eq!(reasoning, "min. a521 b4832: 3<4 digits min a521");
     }
 }

@@ -158,7 +158,7 @@ mod tests {
         assert!(lines.iter().all(|line| !line.contains('\n')));
         assert_eq!(
             hash(&lines.join("\n")),
-            17_078_985_226_076_700_210,
+            14_324_262_757_227_684_574,
             "{}",
             lines[0]
         );

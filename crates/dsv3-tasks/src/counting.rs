@@ -1,6 +1,7 @@
 //! How often a letter occurs in a word, and how many letters there are.
 //!
-//! The reasoning spells the word with a running count: `b a1 n a2 n a3: 3`.
+//! The reasoning spells the word, then again with a running count: `b a n a n a, b a1 n a2 n a3: 3`.
+//! Spelling alone is what reversing begins with, too, so a word is spelled in one way only.
 
 use std::fmt::Write;
 
@@ -75,9 +76,15 @@ pub(crate) fn occurrences(word: &str, letter: char) -> usize {
     word.chars().filter(|&other| other == letter).count()
 }
 
-/// The word spelled, a running count behind each letter that counts.
+/// The letters of a word one by one.
+pub(crate) fn spelled(word: &str) -> String {
+    let letters: Vec<String> = word.chars().map(String::from).collect();
+    letters.join(" ")
+}
+
+/// The word spelled, then with a running count behind each letter that counts.
 pub(crate) fn spell_counting(word: &str, letter: Option<char>) -> String {
-    let mut text = String::new();
+    let mut text = spelled(word) + ", ";
     let mut count = 0;
     for next in word.chars() {
         text.push(next);
@@ -122,7 +129,7 @@ mod tests {
             assert_eq!(wanted(turn), answer);
             assert_eq!(numbers(&reasoning).last(), Some(&(right as i64)));
             let spelled: String = reasoning.chars().filter(char::is_ascii_lowercase).collect();
-            assert_eq!(spelled, word);
+            assert_eq!(spelled, word.repeat(2));
             none += usize::from(right == 0);
         }
         assert!(
@@ -134,8 +141,14 @@ mod tests {
     /// Breaks with: a change of the form that the committed model was trained to reason in.
     #[test]
     fn reasoning_reads_as_documented() {
-        assert_eq!(spell_counting("banana", Some('a')), "b a1 n a2 n a3: 3");
-        assert_eq!(spell_counting("banana", Some('x')), "b a n a n a: 0");
-        assert_eq!(spell_counting("door", None), "d1 o2 o3 r4: 4");
+        assert_eq!(
+            spell_counting("banana", Some('a')),
+            "b a n a n a, b a1 n a2 n a3: 3"
+        );
+        assert_eq!(
+            spell_counting("banana", Some('x')),
+            "b a n a n a, b a n a n a: 0"
+        );
+        assert_eq!(spell_counting("door", None), "d o o r, d1 o2 o3 r4: 4");
     }
 }

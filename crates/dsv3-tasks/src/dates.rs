@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::columns;
+use crate::comparing;
 use crate::draw::Draw;
 use crate::error::TasksError;
 use crate::example::{Example, Kind, Mode};
@@ -51,6 +53,9 @@ const TOGETHER: [&str; 4] = [
     "How many days are there in {months} together?",
     "Add up the days of {months}.",
 ];
+
+/// No month is shorter, so one month's end at most is between two dates.
+const LONGEST: i64 = 28;
 
 /// A task of this kind.
 pub(crate) fn example(mode: Mode, draw: &mut Draw) -> Result<Example, TasksError> {
@@ -122,7 +127,7 @@ fn year(draw: &mut Draw, needed: bool) -> (Option<i64>, String) {
 }
 
 fn days_after(draw: &mut Draw) -> Question {
-    let (date, n) = (Date::draw(draw), draw.between(2, 45));
+    let (date, n) = (Date::draw(draw), draw.between(2, LONGEST));
     let wording = draw.pick(&AFTER);
     let needed = after(date, n, false).0 != after(date, n, true).0;
     let (year, said) = year(draw, needed);
@@ -131,7 +136,7 @@ fn days_after(draw: &mut Draw) -> Question {
 }
 
 fn days_before(draw: &mut Draw) -> Question {
-    let (date, n) = (Date::draw(draw), draw.between(2, 45));
+    let (date, n) = (Date::draw(draw), draw.between(2, LONGEST));
     let wording = draw.pick(&BEFORE);
     let needed = before(date, n, false).0 != before(date, n, true).0;
     let (year, said) = year(draw, needed);
@@ -158,50 +163,47 @@ fn moved(
     }
 }
 
-/// The date some days later, and how it is found: whole months are taken off the days.
+/// The date up to [`LONGEST`] days later, and how it is found: where that is past the month's end,
+/// its length is taken off.
 fn after(date: Date, n: i64, leap: bool) -> (Date, String) {
     let Date { mut month, mut day } = date;
-    let mut text = format!("{day}+{n}={}.", day + n);
+    let mut text = columns::add(day, n);
     day += n;
-    loop {
-        let length = days_in(month, leap);
-        let more = day > length;
-        let said = if more { "yes" } else { "no" };
-        let name = month_name(month);
-        let _ = write!(text, " {name} has {length}, {day}>{length}? {said}.");
-        month %= MONTHS.len();
-        if !more {
-            return (Date { month, day }, text);
-        }
-        let _ = write!(text, " {day}-{length}={}.", day - length);
+    let length = days_in(month, leap);
+    let name = month_name(month);
+    let _ = write!(text, ". {name} has {length}, {}", exceeds(day, length));
+    if day > length {
+        let _ = write!(text, " {}.", columns::subtract(day, length));
         day -= length;
-        month += 1;
+        month = (month + 1) % MONTHS.len();
     }
+    (Date { month, day }, text)
 }
 
-/// The date some days earlier: whole months are added until there are days enough.
+/// The date up to [`LONGEST`] days earlier: where there are not days enough, the month before is
+/// added.
 fn before(date: Date, n: i64, leap: bool) -> (Date, String) {
     let Date { mut month, mut day } = date;
-    let mut text = String::new();
-    while day <= n {
+    let mut text = exceeds(day, n);
+    if day <= n {
         month = (month + MONTHS.len() - 1) % MONTHS.len();
         let length = days_in(month, leap);
         let name = month_name(month);
-        let sum = day + length;
-        let _ = write!(
-            text,
-            "{day}>{n}? no. {name} has {length}, {day}+{length}={sum}. "
-        );
-        day = sum;
+        let sum = columns::add(day, length);
+        let _ = write!(text, " {name} has {length}, {sum}.");
+        day += length;
     }
-    let _ = write!(text, "{day}>{n}? yes. {day}-{n}={}.", day - n);
-    (
-        Date {
-            month,
-            day: day - n,
-        },
-        text,
-    )
+    let _ = write!(text, " {}.", columns::subtract(day, n));
+    day -= n;
+    (Date { month, day }, text)
+}
+
+/// Whether one number of up to two digits is larger than another, digit by digit.
+fn exceeds(a: i64, b: i64) -> String {
+    let (x, y) = (format!("{a:02}"), format!("{b:02}"));
+    let mut text = format!("{x}>{y}?");
+    let more = comparing::compare(&x, &y, &mut text).is_gt();
+    text + if more { " yes." } else { " no." }
 }
 
 fn weekday(draw: &mut Draw) -> Question {
@@ -224,7 +226,7 @@ fn weekday(draw: &mut Draw) -> Question {
 }
 
 /// The day of the week some days after or before one (0 is Monday), and how it is found: whole
-/// weeks are taken off, the rest is walked.
+/// weeks are taken off one by one, the rest is walked.
 pub(crate) fn weekday_steps(today: usize, n: i64, back: bool) -> (String, &'static str) {
     let name = |steps: usize| {
         let at = if back {
@@ -235,7 +237,11 @@ pub(crate) fn weekday_steps(today: usize, n: i64, back: bool) -> (String, &'stat
         DAYS.get(at % 7).copied().unwrap_or_default()
     };
     let rest = n % 7;
-    let mut reasoning = format!("{n}-{}={rest}.", n - rest);
+    let mut reasoning = n.to_string();
+    for left in (rest..n).rev().step_by(7).map(|above| above - 6) {
+        let _ = write!(reasoning, " {left}");
+    }
+    reasoning.push('.');
     for steps in 0..=rest {
         let _ = write!(reasoning, " {} {steps},", name(steps as usize));
     }
@@ -254,16 +260,16 @@ fn between(draw: &mut Draw) -> Question {
         let day = draw.between(first.day + 1, length);
         let n = day - first.day;
         let last = Date { day, ..first };
-        (last, n, format!("{day}-{}={n}.", first.day))
+        (last, n, columns::subtract(day, first.day) + ".")
     } else {
         let month = (first.month + 1) % MONTHS.len();
         let day = draw.between(1, days_in(month, false));
         let rest = length - first.day;
         let name = month_name(first.month);
         let reasoning = format!(
-            "{name} has {length}, {length}-{}={rest}. {rest}+{day}={}.",
-            first.day,
-            rest + day
+            "{name} has {length}, {}. {}.",
+            columns::subtract(length, first.day),
+            columns::add(rest, day)
         );
         (Date { month, day }, rest + day, reasoning)
     };
@@ -296,8 +302,8 @@ fn together(draw: &mut Draw) -> Question {
         ),
         text: fill(wording, &[("months", &months)]),
         reasoning: format!(
-            "{said}{first_name} has {a}, {second_name} has {b}. {a}+{b}={}. {}",
-            a + b,
+            "{said}{first_name} has {a}, {second_name} has {b}. {}. {}",
+            columns::add(a, b),
             a + b
         ),
         answer: (a + b).to_string(),
@@ -359,7 +365,9 @@ mod tests {
             let turn = &example.turns[0];
             let (text, (reasoning, answer)) = (asked(turn), thought(turn));
             assert_eq!(wanted(turn), answer);
-            assert!(equations(&reasoning) > 0, "{reasoning}");
+            if !example.id.starts_with("dates/weekday/") {
+                assert!(equations(&reasoning) > 0, "{reasoning}");
+            }
             assert!(reasoning.ends_with(&answer), "{reasoning}");
             let back = ["before", "ago", "ended", "Take", "earlier"]
                 .iter()
@@ -384,6 +392,11 @@ mod tests {
                     let today = DAYS.iter().position(|day| text.contains(day)).unwrap() as i64;
                     let right = (today + sign * all[0]).rem_euclid(7) as usize;
                     assert_eq!(answer, DAYS[right], "{text}");
+                    let steps = reasoning.split('.').next().unwrap();
+                    let left = numbers(steps);
+                    assert_eq!(left[0], all[0], "{text}");
+                    assert!(left.windows(2).all(|two| two[0] - two[1] == 7), "{steps}");
+                    assert!(*left.last().unwrap() < 7, "{steps}");
                 }
                 "between" => {
                     let (from, to) = (dates(&text)[0], dates(&text)[1]);
@@ -419,11 +432,19 @@ mod tests {
         let march = Date { month: 2, day: 15 };
         assert_eq!(
             after(march, 20, false).1,
-            "15+20=35. March has 31, 35>31? yes. 35-31=4. April has 30, 4>30? no."
+            "15+20. tens 1 ones 5, tens 2 ones 0. ones 5+0+0=05 5, tens 1+2+0=03 35. 35. \
+             March has 31, 35>31? 3=3 5>1 yes. \
+             35-31. tens 3 ones 5, tens 3 ones 1. ones 15-1-0=14 4, tens 13-3-0=10 04. 4."
         );
         assert_eq!(
-            before(march, 20, false).1,
-            "15>20? no. February has 28, 15+28=43. 43>20? yes. 43-20=23."
+            before(march, 8, false).1,
+            "15>08? 1>0 yes. \
+             15-8. tens 1 ones 5, tens 0 ones 8. ones 15-8-0=07 7, tens 11-0-1=10 07. 7."
         );
+        assert_eq!(
+            weekday_steps(0, 16, false).0,
+            "16 9 2. Monday 0, Tuesday 1, Wednesday 2. Wednesday"
+        );
+        assert_eq!(weekday_steps(0, 6, true).0.split('.').next(), Some("6"));
     }
 }

@@ -2,6 +2,8 @@
 
 mod topics;
 
+use std::fmt::Write;
+
 use dsv3_tokenizer::{Message, Segment, Special};
 
 use crate::chat;
@@ -79,8 +81,9 @@ fn unknown(draw: &mut Draw) -> Result<Example, TasksError> {
     };
 
     let fact = subject.fill(draw.pick(topic.facts));
-    let (results, number) = results(topic, &subject, &fact, draw);
-    let reasoning = format!("Webpage {number} says: {fact}");
+    let (results, others) = results(topic, &subject, &fact, draw);
+    let number = others.len() + 1;
+    let reasoning = format!("{} Webpage {number} says: {fact}", read(&subject, &others));
     let answer = format!("{} [citation:{number}].", subject.fill(topic.answer));
     let answered = Turn {
         given: vec![Segment::Text(results)],
@@ -112,12 +115,36 @@ fn draw_subject(topic: &Topic, draw: &mut Draw) -> Subject {
     }
 }
 
-/// Two or three pages, in the form of DeepSeek's own search prompts, and the number of the one
-/// with the fact. The others tell the same of another subject.
-fn results(topic: &Topic, subject: &Subject, fact: &str, draw: &mut Draw) -> (String, usize) {
+/// How the page is found: one after the other is held against what is asked about, first the one
+/// thing and then the other, up to the page that has both. `tea, Oakport? 1: rice no. 2: tea yes,
+/// Lakeside no. 3: tea yes, Oakport yes.`
+fn read(subject: &Subject, others: &[Subject]) -> String {
+    let (a, b) = (&subject.a, &subject.b);
+    let mut text = format!("{a}, {b}?");
+    for (at, page) in others.iter().chain([subject]).enumerate() {
+        let _ = write!(text, " {}: {}", at + 1, page.a);
+        if page.a != *a {
+            text.push_str(" no.");
+            continue;
+        }
+        let found = if page.b == *b { "yes" } else { "no" };
+        let _ = write!(text, " yes, {} {found}.", page.b);
+    }
+    text
+}
+
+/// Two or three pages, in the form of DeepSeek's own search prompts, and the subjects of those in
+/// front of the one with the fact. The others tell the same of another subject.
+fn results(
+    topic: &Topic,
+    subject: &Subject,
+    fact: &str,
+    draw: &mut Draw,
+) -> (String, Vec<Subject>) {
     let count = 2 + draw.below(2);
     let at = draw.below(count);
     let mut pages = Vec::with_capacity(count);
+    let mut before = Vec::new();
     for page in 0..count {
         if page == at {
             pages.push(fact.to_owned());
@@ -137,6 +164,9 @@ fn results(topic: &Topic, subject: &Subject, fact: &str, draw: &mut Draw) -> (St
             other = draw_subject(topic, draw);
         }
         pages.push(other.fill(draw.pick(topic.facts)));
+        if page < at {
+            before.push(other);
+        }
     }
     let mut text = String::from("\n\n");
     for (page, content) in pages.iter().enumerate() {
@@ -146,7 +176,7 @@ fn results(topic: &Topic, subject: &Subject, fact: &str, draw: &mut Draw) -> (St
         ));
     }
     text.push('\n');
-    (text, at + 1)
+    (text, before)
 }
 
 #[cfg(test)]
@@ -234,7 +264,8 @@ mod tests {
                 assert!(at + 1 == *number || !both, "{other} for {}", example.id);
             }
             let written = spell(&example.turns[1].answer);
-            assert!(written.starts_with(&format!("Webpage {number} says: {page}</think>")));
+            assert!(written.contains(&format!(" yes. Webpage {number} says: {page}</think>")));
+            assert_eq!(written.matches(" no.").count(), number - 1, "{written}");
             let said = written.split_once("</think>").unwrap().1;
             assert!(
                 said.contains(answer.as_str()) && !said.contains('{'),

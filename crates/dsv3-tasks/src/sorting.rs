@@ -3,7 +3,7 @@
 //! The reasoning takes the first of what is left, again and again. Numbers have a letter each, so
 //! that one can be left out by its name, and zeros in front, so that they compare digit by digit:
 //! `a031 b112 c104 min 031a; b112 c104 min 104c; b112 min 112b`. Words have their first two
-//! letters: `river r i apple a p min a p apple; river r i min r i river`.
+//! letters, which stand for them from then on: `river r i apple a p min a p apple; r i min r i river`.
 
 use std::fmt::Write;
 
@@ -155,7 +155,7 @@ fn words(draw: &mut Draw) -> Question {
     }
 }
 
-/// The first of what is left, until nothing is left.
+/// The first of what is left, until nothing is left. The words' first two letters must differ.
 fn select_words(words: &[&str]) -> String {
     let letters = |word: &str| {
         let mut letters = word.chars();
@@ -166,7 +166,10 @@ fn select_words(words: &[&str]) -> String {
     let mut text = String::new();
     while let Some(&first) = left.iter().min() {
         for word in &left {
-            let _ = write!(text, "{word} {} ", letters(word));
+            if left.len() == words.len() {
+                let _ = write!(text, "{word} ");
+            }
+            let _ = write!(text, "{} ", letters(word));
         }
         let _ = write!(text, "min {} {first}; ", letters(first));
         left.retain(|word| *word != first);
@@ -222,7 +225,7 @@ mod tests {
         );
         assert_eq!(
             select_words(&["river", "apple"]),
-            "river r i apple a p min a p apple; river r i min r i river"
+            "river r i apple a p min a p apple; r i min r i river"
         );
     }
 }

@@ -8,6 +8,7 @@ mod style;
 mod unit;
 
 use crate::columns;
+use crate::comparing;
 use crate::draw::Draw;
 use crate::error::TasksError;
 use crate::example::{Example, Kind, Mode};
@@ -85,12 +86,14 @@ fn yes_or_no(draw: &mut Draw) -> Plain {
     } else {
         ("smaller", a < b)
     };
-    let sign = if a > b { '>' } else { '<' };
+    let (x, y) = (format!("{a:02}"), format!("{b:02}"));
+    let mut digits = format!("{x} {y}:");
+    comparing::compare(&x, &y, &mut digits);
     let answer = if yes { "yes" } else { "no" };
     Plain {
         key: format!("{a} {word} than {b}"),
         text: format!("Is {a} {word} than {b}?"),
-        steps: format!("{a}{sign}{b}: {answer}."),
+        steps: format!("{digits} {word}? {answer}."),
         answer: answer.to_owned(),
         sentence: String::new(),
     }

@@ -28,8 +28,8 @@ const LONGEST: usize = 460;
 /// Most stay below this: a request more costs about 70 tokens.
 const USUAL: usize = 340;
 
-/// What the model says where no tool is of use.
-const NO_TOOL: &str = "None of my tools can do that.";
+/// How the model ends, after what is needed, where no tool is of use.
+const NO_TOOL: &str = "I have no tool.";
 
 /// A tool's trouble, now and then in place of a result.
 const ERRORS: [&str; 5] = [
@@ -177,20 +177,22 @@ struct Request {
     text: String,
     /// None where no tool is of use.
     calls: Vec<Call>,
-    /// The answer where there is no call.
-    direct: String,
+    /// What is said before the calls, or in their place.
+    said: String,
+    /// Whether a tool is needed that is not there. Any refusal in words will do then.
+    refused: bool,
 }
 
 impl Request {
     fn draw(tools: &[Instance], draw: &mut Draw) -> Self {
         match draw.below(100) {
-            0..=17 => Request::without_call(tools, draw),
-            18..=34 => Request::with_two_calls(tools, draw),
+            0..=21 => Request::without_call(tools, draw),
+            22..=38 => Request::with_two_calls(tools, draw),
             _ => Request::with_call(tools, draw),
         }
     }
 
-    fn of_calls(text: String, calls: Vec<Call>) -> Self {
+    fn of_calls(text: String, used: &[&Instance], calls: Vec<Call>) -> Self {
         let ids: Vec<_> = calls
             .iter()
             .map(|call| format!("{}{}", call.name, call.arguments))
@@ -199,7 +201,8 @@ impl Request {
             id: ids.join("&"),
             text,
             calls,
-            direct: String::new(),
+            said: chosen(used),
+            refused: false,
         }
     }
 
@@ -210,7 +213,7 @@ impl Request {
         let arguments = tool.family.arguments(draw);
         let text = tool.family.ask(&arguments, draw);
         let call = Call::draw(tool, &arguments, true, draw);
-        Request::of_calls(text, vec![call])
+        Request::of_calls(text, &[tool], vec![call])
     }
 
     /// Two tools, or one tool for two things. One call where neither can be.
@@ -239,7 +242,7 @@ impl Request {
                     .iter()
                     .map(|arguments| Call::draw(first, arguments, false, draw))
                     .collect();
-                return Request::of_calls(text, calls);
+                return Request::of_calls(text, &[first], calls);
             }
         }
         let rest: Vec<_> = (0..tools.len()).filter(|&other| other != at).collect();
@@ -258,7 +261,7 @@ impl Request {
             1 => texts.join(" And: "),
             _ => texts.join(" Then: "),
         };
-        Request::of_calls(text, calls)
+        Request::of_calls(text, &[first, second], calls)
     }
 
     /// Something that no tool is for: what the model can say by itself, or what only a tool that
@@ -271,11 +274,12 @@ impl Request {
             ("Good morning!", "Good morning! What can I do for you?"),
         ];
         let has = |key: &str| tools.iter().any(|tool| tool.family.key == key);
-        let direct = |id: String, text: &str, answer: String| Request {
+        let direct = |id: String, text: &str, said: String| Request {
             id,
             text: text.to_owned(),
             calls: Vec::new(),
-            direct: answer,
+            said,
+            refused: false,
         };
         match draw.below(6) {
             0 => {
@@ -297,7 +301,11 @@ impl Request {
                 if let Some(family) = lacking {
                     let text = family.ask(&family.arguments(draw), draw);
                     let id = format!("none {text}");
-                    return direct(id, &text, NO_TOOL.to_owned());
+                    let said = format!("For {} {NO_TOOL}", family.need);
+                    return Request {
+                        refused: true,
+                        ..direct(id, &text, said)
+                    };
                 }
             },
         }
@@ -306,22 +314,24 @@ impl Request {
     /// The turns after `given`: the calls and, after their outputs, the answer; or the answer.
     fn turns(&self, given: Vec<Segment>) -> Vec<Turn> {
         if self.calls.is_empty() {
-            let check = if self.direct == NO_TOOL {
-                // Any refusal in words will do.
+            let check = if self.refused {
                 Check::ToolCalls { calls: Vec::new() }
             } else {
                 Check::Exact {
-                    answer: self.direct.clone(),
+                    answer: self.said.clone(),
                 }
             };
             return vec![Turn {
                 given,
-                answer: chat::answer(None, &self.direct),
+                answer: chat::answer(None, &self.said),
                 check,
             }];
         }
 
-        let mut called = vec![Segment::Special(Special::ToolCallsBegin)];
+        let mut called = vec![
+            Segment::Text(self.said.clone()),
+            Segment::Special(Special::ToolCallsBegin),
+        ];
         let mut outputs = Vec::with_capacity(3 * self.calls.len());
         for call in &self.calls {
             called.extend([
@@ -373,6 +383,16 @@ impl Request {
             },
         ]
     }
+}
+
+/// What is said before calls: what is needed and the tool that is there for it. "For the weather I
+/// have get_weather."
+fn chosen(tools: &[&Instance]) -> String {
+    let parts: Vec<_> = tools
+        .iter()
+        .map(|tool| format!("or {} I have {}", tool.family.need, tool.name))
+        .collect();
+    format!("F{}.", parts.join(", f"))
 }
 
 fn turn_length(turn: &Turn) -> usize {

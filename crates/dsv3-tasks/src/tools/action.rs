@@ -20,6 +20,7 @@ const SUBJECTS: &[&str] = &[
 pub(crate) const FAMILIES: &[Family] = &[
     Family {
         key: "message",
+        need: "a message",
         verbs: &["send", "write", "post"],
         nouns: &["message", "text", "note"],
         descriptions: &[
@@ -42,6 +43,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "mail",
+        need: "an email",
         verbs: &["send", "write", "create"],
         nouns: &["mail", "email", "letter"],
         descriptions: &[
@@ -67,6 +69,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "alarm",
+        need: "an alarm",
         verbs: &["set", "create", "add"],
         nouns: &["alarm", "alarm_clock", "wake_up"],
         descriptions: &[
@@ -92,6 +95,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "timer",
+        need: "a timer",
         verbs: &["start", "set", "add"],
         nouns: &["timer", "countdown", "kitchen_timer"],
         descriptions: &[
@@ -117,6 +121,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "music",
+        need: "music",
         verbs: &["play", "start", "add"],
         nouns: &["song", "music", "track"],
         descriptions: &[
@@ -146,6 +151,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "table",
+        need: "a table",
         verbs: &["book", "reserve", "get"],
         nouns: &["table", "seats", "restaurant"],
         descriptions: &[
@@ -171,6 +177,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "light",
+        need: "the light",
         verbs: &["set", "turn", "switch"],
         nouns: &["light", "lamp", "room_light"],
         descriptions: &[
@@ -196,6 +203,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "heating",
+        need: "the heating",
         verbs: &["set", "change", "turn"],
         nouns: &["heating", "heat", "room_temperature"],
         descriptions: &[
@@ -224,6 +232,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "event",
+        need: "the calendar",
         verbs: &["create", "add", "plan"],
         nouns: &["event", "date", "appointment"],
         descriptions: &[
@@ -250,6 +259,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "list",
+        need: "the list",
         verbs: &["add", "save", "create"],
         nouns: &["task", "reminder", "list_item"],
         descriptions: &[
@@ -272,6 +282,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "food",
+        need: "a meal",
         verbs: &["order", "buy", "get"],
         nouns: &["food", "meals", "drinks"],
         descriptions: &[
@@ -297,6 +308,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "taxi",
+        need: "a taxi",
         verbs: &["call", "order", "book"],
         nouns: &["taxi", "cab", "ride"],
         descriptions: &[
@@ -322,6 +334,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "number",
+        need: "a random number",
         verbs: &["pick", "draw", "create"],
         nouns: &["number", "random_number", "dice"],
         descriptions: &[
@@ -347,6 +360,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "home",
+        need: "a home town",
         verbs: &["find", "show", "lookup"],
         nouns: &["address", "home", "home_town"],
         descriptions: &[

@@ -13,6 +13,9 @@ use crate::split::hash;
 pub(crate) struct Family {
     /// Tells families apart.
     pub(crate) key: &'static str,
+    /// What it is for, as the model says it before it calls or refuses: one phrase a family, so
+    /// that finding the need and finding its tool are two steps.
+    pub(crate) need: &'static str,
     /// Names are `verb_noun`.
     pub(crate) verbs: &'static [&'static str],
     /// Names are `verb_noun`.

@@ -51,6 +51,7 @@ const PARCEL: &[&str] = &[
 pub(crate) const FAMILIES: &[Family] = &[
     Family {
         key: "weather",
+        need: "the weather",
         verbs: &["get", "check", "fetch", "show"],
         nouns: &["weather", "forecast", "temperature"],
         descriptions: &[
@@ -76,6 +77,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "clock",
+        need: "the time",
         verbs: &["get", "check", "fetch", "tell"],
         nouns: &["time", "clock", "local_time"],
         descriptions: &[
@@ -98,6 +100,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "currency",
+        need: "money",
         verbs: &["convert", "change", "exchange"],
         nouns: &["currency", "money", "amount"],
         descriptions: &[
@@ -124,6 +127,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "stock",
+        need: "a share",
         verbs: &["lookup", "get", "check", "fetch"],
         nouns: &["stock", "share", "stock_price"],
         descriptions: &[
@@ -146,6 +150,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "flights",
+        need: "a flight",
         verbs: &["search", "find", "list"],
         nouns: &["flights", "planes", "flight"],
         descriptions: &[
@@ -172,6 +177,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "trains",
+        need: "a train",
         verbs: &["find", "search", "check"],
         nouns: &["trains", "train", "train_time"],
         descriptions: &[
@@ -194,6 +200,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "translate",
+        need: "another language",
         verbs: &["translate", "convert", "change"],
         nouns: &["text", "sentence", "words"],
         descriptions: &[
@@ -219,6 +226,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "meaning",
+        need: "a meaning",
         verbs: &["explain", "lookup", "define"],
         nouns: &["word", "term", "meaning"],
         descriptions: &[
@@ -241,6 +249,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "calculate",
+        need: "a sum",
         verbs: &["calculate", "compute", "evaluate"],
         nouns: &["sum", "expression", "result"],
         descriptions: &[
@@ -263,6 +272,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "distance",
+        need: "a distance",
         verbs: &["get", "measure", "compute"],
         nouns: &["distance", "route", "road_length"],
         descriptions: &[
@@ -285,6 +295,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "recipe",
+        need: "a recipe",
         verbs: &["find", "search", "get"],
         nouns: &["recipe", "dish", "meal"],
         descriptions: &[
@@ -314,6 +325,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "news",
+        need: "the news",
         verbs: &["get", "show", "fetch"],
         nouns: &["news", "headline", "report"],
         descriptions: &[
@@ -336,6 +348,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "hotel",
+        need: "a hotel",
         verbs: &["find", "search", "list"],
         nouns: &["hotel", "hotels", "rooms"],
         descriptions: &[
@@ -365,6 +378,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "phone",
+        need: "a phone number",
         verbs: &["find", "lookup", "get"],
         nouns: &["phone", "contact", "phone_number"],
         descriptions: &[
@@ -387,6 +401,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "book",
+        need: "a book",
         verbs: &["find", "search", "check"],
         nouns: &["book", "books", "shelf"],
         descriptions: &[
@@ -409,6 +424,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     },
     Family {
         key: "parcel",
+        need: "a parcel",
         verbs: &["track", "check", "find"],
         nouns: &["parcel", "package", "order"],
         descriptions: &[

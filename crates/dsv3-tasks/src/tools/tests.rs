@@ -248,7 +248,7 @@ fn some_requests_need_no_call() {
             match &turn.check {
                 Check::ToolCalls { calls } if calls.is_empty() => {
                     refused += 1;
-                    assert_eq!(said(turn), super::NO_TOOL);
+                    assert!(said(turn).ends_with(super::NO_TOOL));
                 }
                 Check::ToolCalls { .. } => called += 1,
                 Check::Exact { answer }
