@@ -20,7 +20,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// One place needs raw pointers: the call of the matrix product in `flex/gemm.rs`.
+// Three places need raw pointers, and say why: the call of the matrix product (`flex/gemm.rs`), the
+// prefetch (`flex/lanes/prefetch.rs`) and the job that a caller lends to its threads
+// (`flex/team.rs`).
 #![deny(unsafe_code)]
 
 mod autodiff;

@@ -68,12 +68,11 @@ impl State {
     }
 
     /// The weighted means of the values, `[queries, value]`.
-    pub(super) fn finish(mut self) -> Vec<f32> {
+    pub(super) fn means(&self) -> Vec<f32> {
         let width = (self.sums.len() / self.max.len().max(1)).max(1);
-        for (sums, total) in self.sums.chunks_exact_mut(width).zip(&self.total) {
-            sums.iter_mut().for_each(|sum| *sum /= total);
-        }
-        self.sums
+        let sums = self.sums.chunks_exact(width).zip(&self.total);
+        sums.flat_map(|(sums, total)| sums.iter().map(move |sum| sum / total))
+            .collect()
     }
 }
 

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
 use super::attend::{Attend, State, Table};
 use super::combine::Combine;
@@ -16,6 +15,7 @@ use super::decode::UNIT;
 use super::dots::{Activated, Dots, padded_rows};
 use super::lanes::InstructionSet;
 use super::rows::Rows;
+use super::team;
 use super::{dim, floats};
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
 
@@ -83,16 +83,18 @@ impl Call<'_> {
             })
             .collect();
         let tasks = self.tasks(spans);
-        let states: Vec<State> = tasks
-            .par_iter()
-            .map(|task| {
+        let states: Vec<State> = team::map(
+            tasks.len(),
+            || (),
+            |(), task| {
+                let task = &tasks[task];
                 let (span, cached) = (&spans[task.span], &caches[task.span]);
                 match span.form {
                     MlaForm::Naive => self.naive(span, cached, task),
                     MlaForm::Absorbed => self.absorbed(span, cached, task, &absorbed[task.span]),
                 }
-            })
-            .collect();
+            },
+        );
         // Stretches of the same heads stand one behind the other.
         let mut whole: Vec<(&Task, State)> = Vec::with_capacity(states.len());
         for (task, state) in tasks.iter().zip(states) {
@@ -101,18 +103,20 @@ impl Call<'_> {
                 _ => whole.push((task, state)),
             }
         }
-        let parts: Vec<(&Task, Vec<f32>)> = whole
-            .into_par_iter()
-            .map(|(task, state)| {
-                let means = state.finish(); // [heads · n, value or latent]
+        let parts: Vec<Vec<f32>> = team::map(
+            whole.len(),
+            || (),
+            |(), at| {
+                let (task, state) = &whole[at];
+                let means = state.means(); // [heads · n, value or latent]
                 match spans[task.span].form {
-                    MlaForm::Naive => (task, means),
-                    MlaForm::Absorbed => (task, self.expanded(&task.heads, &means)),
+                    MlaForm::Naive => means,
+                    MlaForm::Absorbed => self.expanded(&task.heads, &means),
                 }
-            })
-            .collect();
+            },
+        );
         let mut out = vec![0f32; tokens * heads * value];
-        for (task, part) in parts {
+        for ((task, _), part) in whole.iter().zip(parts) {
             let rows = &spans[task.span].rows;
             for (i, part) in part.chunks_exact(value).enumerate() {
                 let (h, row) = (
@@ -283,9 +287,10 @@ impl Call<'_> {
             latent,
             ..
         } = self.spec;
-        let rows: Vec<Vec<f32>> = (0..heads)
-            .into_par_iter()
-            .flat_map_iter(|h| {
+        let rows: Vec<Vec<Vec<f32>>> = team::map(
+            heads,
+            || (),
+            |(), h| {
                 let units = latent.div_ceil(UNIT);
                 let rows = || span.rows.clone().map(|row| self.query(row, h));
                 let mut queries = vec![[0f32; UNIT]; rows().len() * units];
@@ -303,10 +308,10 @@ impl Call<'_> {
                     query.extend_from_slice(q_pe);
                     query // [latent + rope]
                 });
-                whole.collect::<Vec<_>>()
-            })
-            .collect();
-        padded_rows(rows)
+                whole.collect()
+            },
+        );
+        padded_rows(rows.into_iter().flatten())
     }
 
     /// Attend in the latent space: means `[heads of the task · n, latent]`.

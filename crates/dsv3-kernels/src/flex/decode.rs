@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
+use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes, prefetch};
 use super::rows::{Coded, Row};
 
 /// Columns that are decoded in one go.
@@ -41,73 +41,84 @@ impl Kernel for Decoded<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
+        let row = &self.row;
+        let whole = row.len().is_multiple_of(UNIT) && row.blocks_fit();
         match self.row {
+            Row::Fp8 { codes, .. } if !whole || has_nan(codes) => self.slowly(),
+            _ if !whole => self.slowly(),
             Row::F32(_) => fill(l, &F32::new(self.row), self.to),
             Row::Bf16(_) => fill(l, &Bf16::new(self.row), self.to),
             Row::F16(_) => fill(l, &F16::new(self.row), self.to),
             Row::Int8(_) => fill(l, &Int8::new(self.row), self.to),
             Row::Int4(_) => fill(l, &Int4::new(self.row), self.to),
-            Row::Fp8 { codes, block, .. } => {
-                if block.is_multiple_of(UNIT) && unbiasable(&self.row) && !has_nan(codes) {
-                    return fill(l, &Fp8::new(self.row), self.to);
-                }
-                let mut values = vec![0f32; self.to.len() * UNIT];
-                self.row.decode(&mut values[..codes.len()]);
-                self.to.copy_from_slice(values.as_chunks::<UNIT>().0);
-            }
+            Row::Fp8 { .. } => fill(l, &Fp8::new(self.row), self.to),
         }
+    }
+}
+
+impl Decoded<'_> {
+    /// One value after another.
+    fn slowly(self) {
+        let to = self.to.as_flattened_mut();
+        let (values, rest) = to.split_at_mut(self.row.len());
+        self.row.decode(values);
+        rest.fill(0.0);
     }
 }
 
 /// Whether any e4m3 code is NaN.
 #[inline(always)]
 pub(super) fn has_nan(codes: &[u8]) -> bool {
-    let is_nan = |code: &u8| u8::from(code & 0x7f == 0x7f);
-    codes.iter().fold(0, |any, code| any | is_nan(code)) != 0
+    let largest = |largest: u8, code: &u8| largest.max(code & 0x7f);
+    codes.iter().fold(0, largest) == 0x7f
 }
 
-/// Whether a row's scales leave room for [`E4M3_UNBIAS`] beside them.
-#[inline(always)]
-pub(super) fn unbiasable(row: &Row<'_>) -> bool {
-    match row {
-        Row::Fp8 { scales, .. } => scales.iter().all(|scale| *scale < 128.0),
-        _ => true,
-    }
+/// Whether blocks are of whole units, and leave their scales room for [`E4M3_UNBIAS`] beside them.
+pub(super) fn blocks_fit(columns: usize, scales: &[f32]) -> bool {
+    columns.is_multiple_of(UNIT) && scales.iter().all(|scale| *scale < 128.0)
 }
 
 /// A row of whole units.
 pub(super) trait Decode {
+    /// How many.
+    fn units(&self) -> usize;
+    /// Units between what is decoded and what is asked of memory: about 2 KiB of the row.
+    const AHEAD: usize;
+
     /// Units that share a scale.
     fn units_per_scale(&self) -> usize;
     /// What the units of scale `at` are multiplied by, in whatever form `unit` takes it.
     fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F;
+    /// Ask memory for what lies `distance` bytes behind a unit.
+    fn prefetch(&self, unit: usize, distance: usize);
     /// The values of a unit.
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2];
 }
 
-/// Units of `N` bytes, the last one padded.
-#[derive(Clone, Copy)]
-struct Units<'a, const N: usize> {
-    full: &'a [[u8; N]],
-    last: [u8; N],
-}
+/// How far ahead of a row's decoding memory is asked. Four rows side by side have 8 KiB under way:
+/// what a core reads in the time that memory takes to answer, a few times over.
+const AHEAD_BYTES: usize = 2048;
 
-impl<'a, const N: usize> Units<'a, N> {
-    #[inline(always)]
-    fn new(bytes: &'a [u8]) -> Self {
-        let (full, rest) = bytes.as_chunks::<N>();
-        Units {
-            full,
-            last: padded(rest),
+/// Bytes that memory gives at once.
+const LINE: usize = 64;
+
+/// Ask for what lies behind unit `at`, once for each line.
+#[inline(always)]
+fn prefetch_behind<const N: usize>(units: *const [u8; N], at: usize, distance: usize) {
+    if N >= LINE || (at * N).is_multiple_of(LINE) {
+        let at = units.cast::<u8>().wrapping_add(at * N + distance);
+        prefetch(at);
+        if N > LINE {
+            prefetch(at.wrapping_add(LINE));
         }
     }
+}
 
-    /// Two halves of unit `at`, `H = N / 2`.
-    #[inline(always)]
-    fn halves<const H: usize>(&self, at: usize) -> [&[u8; H]; 2] {
-        let (halves, _) = self.full.get(at).unwrap_or(&self.last).as_chunks::<H>();
-        [&halves[0], &halves[1]]
-    }
+/// Two halves of a unit of `N` bytes, `H = N / 2`.
+#[inline(always)]
+fn halves<const N: usize, const H: usize>(unit: &[u8; N]) -> [&[u8; H]; 2] {
+    let (halves, _) = unit.as_chunks::<H>();
+    [&halves[0], &halves[1]]
 }
 
 /// A format without scales.
@@ -115,7 +126,7 @@ macro_rules! unscaled {
     ($name:ident, $bytes:literal, $doc:literal, $row:pat => $data:expr, $decode:ident) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
-        pub(super) struct $name<'a>(Units<'a, { 2 * $bytes }>);
+        pub(super) struct $name<'a>(&'a [[u8; 2 * $bytes]]);
 
         impl<'a> $name<'a> {
             #[inline(always)]
@@ -124,11 +135,18 @@ macro_rules! unscaled {
                     $row => $data,
                     _ => &[],
                 };
-                $name(Units::new(bytes))
+                $name(bytes.as_chunks().0)
             }
         }
 
         impl Decode for $name<'_> {
+            const AHEAD: usize = AHEAD_BYTES / (2 * $bytes);
+
+            #[inline(always)]
+            fn units(&self) -> usize {
+                self.0.len()
+            }
+
             #[inline(always)]
             fn units_per_scale(&self) -> usize {
                 usize::MAX
@@ -140,8 +158,13 @@ macro_rules! unscaled {
             }
 
             #[inline(always)]
+            fn prefetch(&self, unit: usize, distance: usize) {
+                prefetch_behind(self.0.as_ptr(), unit, distance);
+            }
+
+            #[inline(always)]
             fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
-                let halves = self.0.halves::<$bytes>(unit);
+                let halves = halves::<{ 2 * $bytes }, $bytes>(&self.0[unit]);
                 [lanes.$decode(halves[0]), lanes.$decode(halves[1])]
             }
         }
@@ -153,10 +176,7 @@ unscaled!(F16, 32, "Two bytes a value.", Row::F16(bytes) => bytes, f16);
 
 /// f32 where it lies.
 #[derive(Clone, Copy)]
-pub(super) struct F32<'a> {
-    full: &'a [[f32; UNIT]],
-    last: [f32; UNIT],
-}
+pub(super) struct F32<'a>(&'a [[f32; UNIT]]);
 
 impl<'a> F32<'a> {
     #[inline(always)]
@@ -165,15 +185,18 @@ impl<'a> F32<'a> {
             Row::F32(values) => values,
             _ => &[],
         };
-        let (full, rest) = values.as_chunks::<UNIT>();
-        F32 {
-            full,
-            last: padded(rest),
-        }
+        F32(values.as_chunks().0)
     }
 }
 
 impl Decode for F32<'_> {
+    const AHEAD: usize = AHEAD_BYTES / (4 * UNIT);
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.0.len()
+    }
+
     #[inline(always)]
     fn units_per_scale(&self) -> usize {
         usize::MAX
@@ -185,8 +208,13 @@ impl Decode for F32<'_> {
     }
 
     #[inline(always)]
+    fn prefetch(&self, unit: usize, distance: usize) {
+        prefetch_behind::<{ 4 * UNIT }>(self.0.as_ptr().cast(), unit, distance);
+    }
+
+    #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
-        let (halves, _) = self.full.get(unit).unwrap_or(&self.last).as_chunks();
+        let (halves, _) = self.0[unit].as_chunks();
         [lanes.load(&halves[0]), lanes.load(&halves[1])]
     }
 }
@@ -196,6 +224,13 @@ impl Decode for F32<'_> {
 pub(super) struct Buffered<'a>(pub(super) &'a [[f32; UNIT]]);
 
 impl Decode for Buffered<'_> {
+    const AHEAD: usize = 0;
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.0.len()
+    }
+
     #[inline(always)]
     fn units_per_scale(&self) -> usize {
         usize::MAX
@@ -205,6 +240,10 @@ impl Decode for Buffered<'_> {
     fn scale<L: Lanes>(&self, lanes: L, _: usize) -> L::F {
         lanes.splat(1.0)
     }
+
+    /// It lies in the cache.
+    #[inline(always)]
+    fn prefetch(&self, _: usize, _: usize) {}
 
     #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
@@ -216,7 +255,7 @@ impl Decode for Buffered<'_> {
 /// e4m3 with a scale for a number of whole units.
 #[derive(Clone, Copy)]
 pub(super) struct Fp8<'a> {
-    codes: Units<'a, UNIT>,
+    codes: &'a [[u8; UNIT]],
     scales: &'a [f32],
     units_per_scale: usize,
 }
@@ -233,7 +272,7 @@ impl<'a> Fp8<'a> {
             _ => (&[], &[], UNIT),
         };
         Fp8 {
-            codes: Units::new(codes),
+            codes: codes.as_chunks().0,
             scales,
             units_per_scale: block / UNIT,
         }
@@ -241,6 +280,13 @@ impl<'a> Fp8<'a> {
 }
 
 impl Decode for Fp8<'_> {
+    const AHEAD: usize = AHEAD_BYTES / UNIT;
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.codes.len()
+    }
+
     #[inline(always)]
     fn units_per_scale(&self) -> usize {
         self.units_per_scale
@@ -253,8 +299,13 @@ impl Decode for Fp8<'_> {
     }
 
     #[inline(always)]
+    fn prefetch(&self, unit: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, distance);
+    }
+
+    #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
-        let halves = self.codes.halves::<LANES>(unit);
+        let halves = halves::<UNIT, LANES>(&self.codes[unit]);
         // Written out: a closure is not compiled for the instruction set.
         [
             lanes.mul(lanes.e4m3(halves[0]), scale),
@@ -266,7 +317,7 @@ impl Decode for Fp8<'_> {
 /// i8 codes with an f16 scale for a number of whole units.
 #[derive(Clone, Copy)]
 pub(super) struct Int8<'a> {
-    codes: Units<'a, UNIT>,
+    codes: &'a [[u8; UNIT]],
     scales: &'a [[u8; 2]],
     units_per_scale: usize,
 }
@@ -283,7 +334,7 @@ impl<'a> Int8<'a> {
             _ => Coded::default(),
         };
         Int8 {
-            codes: Units::new(codes),
+            codes: codes.as_chunks().0,
             scales,
             units_per_scale: columns / UNIT,
         }
@@ -291,6 +342,13 @@ impl<'a> Int8<'a> {
 }
 
 impl Decode for Int8<'_> {
+    const AHEAD: usize = AHEAD_BYTES / UNIT;
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.codes.len()
+    }
+
     #[inline(always)]
     fn units_per_scale(&self) -> usize {
         self.units_per_scale
@@ -302,8 +360,13 @@ impl Decode for Int8<'_> {
     }
 
     #[inline(always)]
+    fn prefetch(&self, unit: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, distance);
+    }
+
+    #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
-        let halves = self.codes.halves::<LANES>(unit);
+        let halves = halves::<UNIT, LANES>(&self.codes[unit]);
         [
             lanes.mul(lanes.i8(halves[0]), scale),
             lanes.mul(lanes.i8(halves[1]), scale),
@@ -338,7 +401,19 @@ impl<'a> Int4<'a> {
     }
 }
 
+/// What the sixteen codes stand for, before the scale.
+const INT4_VALUES: [f32; LANES] = [
+    -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
+];
+
 impl Decode for Int4<'_> {
+    const AHEAD: usize = AHEAD_BYTES / LANES;
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.codes.len()
+    }
+
     #[inline(always)]
     fn units_per_scale(&self) -> usize {
         self.units_per_scale
@@ -347,9 +422,13 @@ impl Decode for Int4<'_> {
     /// The values of all sixteen codes.
     #[inline(always)]
     fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F {
-        let codes: [f32; LANES] = std::array::from_fn(|code| code as f32 - 8.0);
         let scale = f16::from_le_bytes(self.scales[at]).to_f32();
-        lanes.mul(lanes.load(&codes), lanes.splat(scale))
+        lanes.mul(lanes.load(&INT4_VALUES), lanes.splat(scale))
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, unit: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, distance);
     }
 
     #[inline(always)]

@@ -9,10 +9,11 @@
 use std::ops::Range;
 
 use super::decode::{
-    Bf16, Buffered, Decode, F16, F32, Fp8, Int4, Int8, UNIT, fill, has_nan, padded, unbiasable,
+    Bf16, Buffered, Decode, F16, F32, Fp8, Int4, Int8, UNIT, fill, has_nan, padded,
 };
 use super::lanes::{Kernel, LANES, Lanes};
-use super::rows::{Row, Rows};
+use super::rows::{Blocks, Row, Rows, View};
+use crate::packed::{GroupCodes, HalfFormat};
 
 /// Rows that are read side by side.
 const ROWS: usize = 4;
@@ -75,22 +76,112 @@ impl Kernel for Dots<'_> {
         if tokens == 0 {
             return;
         }
-        let mut y = self.y.chunks_mut(ROWS * tokens);
-        let mut at = self.range.start;
-        while at < self.range.end {
-            let Some(y) = y.next() else { return };
-            let count = (self.range.end - at).min(ROWS);
-            // Where there are fewer than four rows left the last one is taken again.
-            let group: [Row<'_>; ROWS] =
-                std::array::from_fn(|r| self.rows.row(at + r.min(count - 1)));
-            let mut out = Group {
-                lanes,
-                x: self.x,
-                y,
-                count,
-            };
-            out.rows(group, self.buffer);
-            at += count;
+        let (range, columns) = (self.range.clone(), self.rows.input());
+        let group = Groups {
+            lanes,
+            x: self.x,
+            y: self.y,
+            range: self.range,
+            row_bytes: self.rows.row_bytes(),
+            buffer: self.buffer,
+        };
+        match self.rows.view() {
+            // Rows and blocks that end within a unit, and scales out of all proportion: no
+            // checkpoint that we know of has them.
+            _ if !columns.is_multiple_of(UNIT) => group.slowly(self.rows),
+            View::Fp8(blocks) if !blocks.fit(&range) => group.slowly(self.rows),
+            View::F32(values, n) => group.each(|i| F32::new(Row::F32(&values[i * n..][..n]))),
+            View::Half(bytes, HalfFormat::Bf16, n) => {
+                group.each(|i| Bf16::new(Row::Bf16(&bytes[2 * i * n..][..2 * n])));
+            }
+            View::Half(bytes, HalfFormat::F16, n) => {
+                group.each(|i| F16::new(Row::F16(&bytes[2 * i * n..][..2 * n])));
+            }
+            View::Fp8(blocks) => group.blocks(blocks),
+            View::Group(groups) => match groups.format.codes {
+                GroupCodes::Int8 => group.each(|i| Int8::new(Row::Int8(groups.row(i)))),
+                GroupCodes::Int4 => group.each(|i| Int4::new(Row::Int4(groups.row(i)))),
+            },
+        }
+    }
+}
+
+/// Groups of rows, one after the other.
+struct Groups<'a, L: Lanes> {
+    lanes: L,
+    x: &'a Activated<'a>,
+    /// `[rows of the range, T]`
+    y: &'a mut [f32],
+    range: Range<usize>,
+    /// Bytes from one row to the next.
+    row_bytes: usize,
+    buffer: &'a mut Vec<[f32; UNIT]>,
+}
+
+impl<L: Lanes> Groups<'_, L> {
+    /// The group that begins at row `at`, and how many rows it has. Where there are fewer than
+    /// four rows left the last one is taken again.
+    #[inline(always)]
+    fn group<D>(&self, at: usize, row: &impl Fn(usize) -> D) -> ([D; ROWS], usize) {
+        let count = (self.range.end - at).min(ROWS);
+        let last = at + count - 1;
+        let rows = [at, at + 1, at + 2, at + 3];
+        (rows.map(|i| row(i.min(last))), count)
+    }
+
+    #[inline(always)]
+    fn out(&mut self, at: usize, count: usize) -> Group<'_, L> {
+        let tokens = self.x.tokens;
+        Group {
+            lanes: self.lanes,
+            x: self.x,
+            y: &mut self.y[(at - self.range.start) * tokens..][..count * tokens],
+            row_bytes: self.row_bytes,
+            is_first: at == self.range.start,
+        }
+    }
+
+    #[inline(always)]
+    fn each<D: Decode>(mut self, row: impl Fn(usize) -> D) {
+        for at in self.range.clone().step_by(ROWS) {
+            let (rows, count) = self.group(at, &row);
+            let buffer = std::mem::take(self.buffer);
+            *self.buffer = self.out(at, count).decoded(rows, buffer);
+        }
+    }
+
+    /// As `each`, and the kernel reads e4m3's NaN codes as numbers: a row that has one gives NaN.
+    #[inline(always)]
+    fn blocks(mut self, blocks: Blocks<'_>) {
+        let tokens = self.x.tokens;
+        for at in self.range.clone().step_by(ROWS) {
+            let (rows, count) = self.group(at, &|i| Fp8::new(blocks.row(i)));
+            let buffer = std::mem::take(self.buffer);
+            *self.buffer = self.out(at, count).decoded(rows, buffer);
+            if has_nan(blocks.codes(at..at + count)) {
+                for row in at..at + count {
+                    if has_nan(blocks.codes(row..row + 1)) {
+                        self.y[(row - self.range.start) * tokens..][..tokens].fill(f32::NAN);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One value after another to a buffer, in whole units filled up with zeros.
+    fn slowly(mut self, rows: &Rows) {
+        let units = self.x.token(0).len();
+        for at in self.range.clone().step_by(ROWS) {
+            let (rows, count) = self.group(at, &|i| rows.row(i));
+            let mut buffer = std::mem::take(self.buffer);
+            buffer.clear();
+            buffer.resize(ROWS * units, [0.0; UNIT]);
+            for (row, to) in rows.iter().zip(buffer.chunks_exact_mut(units.max(1))) {
+                row.decode(&mut to.as_flattened_mut()[..row.len()]);
+            }
+            let rows = std::array::from_fn(|r| Buffered(&buffer[r * units..][..units]));
+            self.out(at, count).tokens(rows);
+            *self.buffer = buffer;
         }
     }
 }
@@ -99,45 +190,25 @@ impl Kernel for Dots<'_> {
 struct Group<'a, L: Lanes> {
     lanes: L,
     x: &'a Activated<'a>,
-    /// `[count, T]`
+    /// `[rows, T]`
     y: &'a mut [f32],
-    count: usize,
+    /// Bytes from one row to the next.
+    row_bytes: usize,
+    /// Whether nobody asked memory for these rows before.
+    is_first: bool,
 }
 
 impl<L: Lanes> Group<'_, L> {
-    #[inline(always)]
-    fn rows(&mut self, rows: [Row<'_>; ROWS], buffer: &mut Vec<[f32; UNIT]>) {
-        let in_units = |block: usize| block.is_multiple_of(UNIT);
-        match rows {
-            [Row::F32(_), ..] => self.tokens(rows.map(F32::new)),
-            [Row::Bf16(_), ..] => self.decoded(rows.map(Bf16::new), buffer),
-            [Row::F16(_), ..] => self.decoded(rows.map(F16::new), buffer),
-            [Row::Fp8 { block, .. }, ..] if in_units(block) && rows.iter().all(unbiasable) => {
-                self.decoded(rows.map(Fp8::new), buffer);
-                self.refuse_nan(&rows);
-            }
-            [Row::Int8(_), ..] => self.decoded(rows.map(Int8::new), buffer),
-            [Row::Int4(_), ..] => self.decoded(rows.map(Int4::new), buffer),
-            // Blocks that end within a unit, or scales out of all proportion: no checkpoint that
-            // we know of has them.
-            _ => {
-                let mut values = vec![0f32; ROWS * length(&rows[0])];
-                let width = values.len() / ROWS;
-                for (to, row) in values.chunks_exact_mut(width.max(1)).zip(&rows) {
-                    row.decode(to);
-                }
-                let rows =
-                    std::array::from_fn(|r| F32::new(Row::F32(&values[r * width..][..width])));
-                self.tokens(rows);
-            }
-        }
-    }
-
     /// As they lie for few tokens, from a buffer for many.
     #[inline(always)]
-    fn decoded<D: Decode>(&mut self, rows: [D; ROWS], buffer: &mut Vec<[f32; UNIT]>) {
+    fn decoded<D: Decode>(
+        &mut self,
+        rows: [D; ROWS],
+        mut buffer: Vec<[f32; UNIT]>,
+    ) -> Vec<[f32; UNIT]> {
         if self.x.tokens < BUFFERED_FROM {
-            return self.tokens(rows);
+            self.tokens(rows);
+            return buffer;
         }
         let units = self.x.token(0).len();
         buffer.resize(ROWS * units, [0.0; UNIT]);
@@ -146,6 +217,7 @@ impl<L: Lanes> Group<'_, L> {
         }
         let rows = std::array::from_fn(|r| Buffered(&buffer[r * units..][..units]));
         self.tokens(rows);
+        buffer
     }
 
     #[inline(always)]
@@ -165,7 +237,19 @@ impl<L: Lanes> Group<'_, L> {
     fn tile<D: Decode, const T: usize>(&mut self, rows: &[D; ROWS], first: usize) -> usize {
         let l = self.lanes;
         let x: [&[[f32; UNIT]]; T] = std::array::from_fn(|t| self.x.token(first + t));
-        let units = x[0].len();
+        let units = rows[0].units();
+        // Said once, so that the loop need not look at every index.
+        assert!(rows[1].units() >= units && rows[2].units() >= units && rows[3].units() >= units);
+        for x in &x {
+            assert!(x.len() >= units);
+        }
+        if self.is_first && first == 0 {
+            for unit in 0..D::AHEAD.min(units) {
+                for row in rows {
+                    row.prefetch(unit, 0);
+                }
+            }
+        }
         let mut sums = [[l.splat(0.0); T]; ROWS];
         let per_scale = rows[0].units_per_scale();
         let mut begin = 0;
@@ -175,7 +259,15 @@ impl<L: Lanes> Group<'_, L> {
             for unit in begin..end {
                 let x: [&[[f32; LANES]]; T] =
                     std::array::from_fn(|t| x[t][unit].as_chunks::<LANES>().0);
+                let ahead = match unit + D::AHEAD < units {
+                    true => 0,
+                    // The ends of the rows: on to the next group.
+                    false => (ROWS - 1) * self.row_bytes,
+                };
                 for r in 0..ROWS {
+                    if first == 0 {
+                        rows[r].prefetch(unit + D::AHEAD, ahead);
+                    }
                     let [a, b] = rows[r].unit(l, unit, scales[r]);
                     for t in 0..T {
                         sums[r][t] = l.mul_add(a, l.load(&x[t][0]), sums[r][t]);
@@ -190,31 +282,6 @@ impl<L: Lanes> Group<'_, L> {
                 y[first + t] = l.sum(*sum);
             }
         }
-        debug_assert!(self.y.len() == self.count * self.x.tokens);
         T
-    }
-
-    /// The kernel reads e4m3's NaN codes as numbers; a row that has one gives NaN.
-    #[inline(always)]
-    fn refuse_nan(&mut self, rows: &[Row<'_>; ROWS]) {
-        for (y, row) in self.y.chunks_exact_mut(self.x.tokens).zip(rows) {
-            let Row::Fp8 { codes, .. } = row else {
-                continue;
-            };
-            if has_nan(codes) {
-                y.fill(f32::NAN);
-            }
-        }
-    }
-}
-
-/// Values of a row.
-fn length(row: &Row<'_>) -> usize {
-    match row {
-        Row::F32(values) => values.len(),
-        Row::Bf16(bytes) | Row::F16(bytes) => bytes.len() / 2,
-        Row::Fp8 { codes, .. } => codes.len(),
-        Row::Int8(coded) => coded.codes.len(),
-        Row::Int4(coded) => 2 * coded.codes.len(),
     }
 }

@@ -6,7 +6,6 @@
 
 use burn::backend::Flex;
 use burn::tensor::DType;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -16,6 +15,7 @@ use super::lanes::InstructionSet;
 use super::linear::{rows_of_a_task, transpose};
 use super::round_to;
 use super::rows::Rows;
+use super::team;
 use crate::packed::{Activations, Experts};
 
 /// One call's operands.
@@ -58,9 +58,11 @@ impl Call<'_> {
         let inputs = chosen.first().map_or(1, |c| c.down.input());
         let task = rows_of_a_task(inputs * chosen.len(), self.hidden);
         let mut sum = vec![0f32; tokens * self.hidden]; // [hidden, T]
-        sum.par_chunks_mut((task * tokens).max(1))
-            .enumerate()
-            .for_each_init(Scratch::default, |scratch, (chunk, sum)| {
+        team::for_each_chunk(
+            &mut sum,
+            task * tokens,
+            Scratch::default,
+            |scratch, chunk, sum| {
                 let first = chunk * task;
                 let range = first..first + sum.len() / tokens.max(1);
                 for (chosen, inner) in chosen.iter().zip(&inner) {
@@ -73,7 +75,8 @@ impl Call<'_> {
                         }
                     }
                 }
-            });
+            },
+        );
         transpose(sum, self.hidden, tokens)
     }
 
@@ -114,25 +117,24 @@ impl Call<'_> {
             let starts = (0..out).step_by(step);
             tasks.extend(starts.map(|start| (which, start..(start + step).min(out))));
         }
-        let parts: Vec<Vec<f32>> = tasks
-            .par_iter()
-            .map_init(
-                || (Scratch::default(), Scratch::default()),
-                |(gates, ups), (which, range)| {
-                    let (chosen, x) = (&chosen[*which], &x[*which]);
-                    let n = chosen.places.len();
-                    let gate = gates.dots(x, &chosen.gate, range.clone(), n); // [rows, n]
-                    let up = ups.dots(x, &chosen.up, range.clone(), n);
-                    round_to(gate, self.dtype);
-                    round_to(up, self.dtype);
-                    let inner = gate
-                        .iter()
-                        .zip(up)
-                        .map(|(g, u)| g / (1.0 + (-*g).exp()) * *u);
-                    inner.collect()
-                },
-            )
-            .collect();
+        let parts: Vec<Vec<f32>> = team::map(
+            tasks.len(),
+            <(Scratch, Scratch)>::default,
+            |(gates, ups), task| {
+                let (which, range) = &tasks[task];
+                let (chosen, x) = (&chosen[*which], &x[*which]);
+                let n = chosen.places.len();
+                let gate = gates.dots(x, &chosen.gate, range.clone(), n); // [rows, n]
+                let up = ups.dots(x, &chosen.up, range.clone(), n);
+                round_to(gate, self.dtype);
+                round_to(up, self.dtype);
+                let inner = gate
+                    .iter()
+                    .zip(up)
+                    .map(|(g, u)| g / (1.0 + (-*g).exp()) * *u);
+                inner.collect()
+            },
+        );
         let mut inner: Vec<Vec<f32>> = chosen.iter().map(|_| Vec::new()).collect(); // [inter, n]
         for ((which, _), part) in tasks.iter().zip(parts) {
             inner[*which].extend(part);

@@ -1,13 +1,16 @@
 //! `x · Wᵀ`: the rows of a weight shared out to the threads.
 
-use rayon::prelude::*;
-
 use super::dots::{Activated, Dots};
 use super::lanes::InstructionSet;
 use super::rows::Rows;
+use super::team;
 
-/// Weights of one task: small enough to balance, large enough to hide its start.
-const TASK_WEIGHTS: usize = 1 << 15;
+/// Fewest weights of a task: enough to hide its start.
+const LEAST_TASK: usize = 1 << 15;
+/// Most weights of a task. Beyond that nothing is gained by length.
+const LARGEST_TASK: usize = 1 << 20;
+/// Tasks for each thread, so that one that was held up leaves work to the others.
+const TASKS_A_THREAD: usize = 2;
 
 /// `x [T, in]`, rows `[out, in]` → `[T, out]`.
 pub(super) fn linear(x: &[f32], rows: &Rows, tokens: usize) -> Vec<f32> {
@@ -19,25 +22,23 @@ fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Ve
     let x = &Activated::new(x, tokens);
     let mut columns = vec![0f32; out * tokens]; // [out, T]
     let task = rows_of_a_task(input, out);
-    columns
-        .par_chunks_mut((task * tokens).max(1))
-        .enumerate()
-        .for_each_init(Vec::new, |buffer, (chunk, y)| {
-            let first = chunk * task;
-            set.run(Dots {
-                x,
-                rows,
-                range: first..first + y.len() / tokens.max(1),
-                y,
-                buffer,
-            });
+    team::for_each_chunk(&mut columns, task * tokens, Vec::new, |buffer, chunk, y| {
+        let first = chunk * task;
+        set.run(Dots {
+            x,
+            rows,
+            range: first..first + y.len() / tokens.max(1),
+            y,
+            buffer,
         });
+    });
     transpose(columns, out, tokens)
 }
 
 /// Rows of one task, where a row costs `weights` and there are `out` of them.
 pub(super) fn rows_of_a_task(weights: usize, out: usize) -> usize {
-    (TASK_WEIGHTS / weights.max(1))
+    let share = weights * out / (TASKS_A_THREAD * rayon::current_num_threads());
+    (share.clamp(LEAST_TASK, LARGEST_TASK) / weights.max(1))
         .next_multiple_of(8)
         .clamp(1, out.max(1))
 }

@@ -16,6 +16,7 @@ mod linear;
 mod norm;
 mod route;
 mod rows;
+mod team;
 mod training;
 mod vector;
 mod wide;

@@ -1,11 +1,14 @@
 //! A packed weight's rows, read where they lie.
 
+use std::ops::Range;
+
 use burn::backend::Flex;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use dsv3_weights::fp8::E4M3_TO_F32;
 use half::{bf16, f16};
 
+use super::decode::blocks_fit;
 use crate::packed::{GroupCodes, GroupFormat, HalfFormat, Packed};
 
 /// The rows of a weight `[out, in]`. Holds the bytes where they lie, mapped file included.
@@ -23,6 +26,70 @@ enum Format {
         block: [usize; 2],
     },
     Group(GroupFormat),
+}
+
+/// Where the rows of a weight lie; the number is that of the columns.
+pub(super) enum View<'a> {
+    F32(&'a [f32], usize),
+    Half(&'a [u8], HalfFormat, usize),
+    Fp8(Blocks<'a>),
+    Group(Groups<'a>),
+}
+
+/// e4m3 codes with a scale for each block.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a> {
+    codes: &'a [u8],
+    scales: &'a [f32],
+    block: [usize; 2],
+    n: usize,
+}
+
+impl<'a> Blocks<'a> {
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> Row<'a> {
+        let columns = self.n.div_ceil(self.block[1]);
+        Row::Fp8 {
+            codes: &self.codes[row * self.n..][..self.n],
+            scales: &self.scales[row / self.block[0] * columns..][..columns],
+            block: self.block[1],
+        }
+    }
+
+    /// The codes of some rows.
+    #[inline(always)]
+    pub(super) fn codes(&self, rows: Range<usize>) -> &'a [u8] {
+        &self.codes[rows.start * self.n..rows.end * self.n]
+    }
+
+    /// Whether the kernels can read the blocks of some rows.
+    pub(super) fn fit(&self, rows: &Range<usize>) -> bool {
+        let columns = self.n.div_ceil(self.block[1]);
+        let (first, end) = (rows.start / self.block[0], rows.end.div_ceil(self.block[0]));
+        blocks_fit(self.block[1], &self.scales[first * columns..end * columns])
+    }
+}
+
+/// Integer codes with the scales of their groups.
+#[derive(Clone, Copy)]
+pub(super) struct Groups<'a> {
+    bytes: &'a [u8],
+    pub(super) format: GroupFormat,
+    n: usize,
+}
+
+impl<'a> Groups<'a> {
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> Coded<'a> {
+        let format = &self.format;
+        let bytes = &self.bytes[row * format.row_bytes..][..format.row_bytes];
+        let (codes, rest) = bytes[format.offset..].split_at(format.code_bytes(self.n));
+        Coded {
+            codes,
+            scales: &rest.as_chunks::<2>().0[..format.scales(self.n)],
+            columns: format.columns,
+        }
+    }
 }
 
 /// One row's bytes, and how they are to be read.
@@ -97,42 +164,52 @@ impl Rows {
         self.shape[1]
     }
 
+    /// Bytes from one row to the next.
+    pub(super) fn row_bytes(&self) -> usize {
+        match &self.format {
+            Format::F32 => 4 * self.shape[1],
+            Format::Half(_) => 2 * self.shape[1],
+            Format::Fp8 { .. } => self.shape[1],
+            Format::Group(format) => format.row_bytes,
+        }
+    }
+
     /// Whether a W8A8 run rounds what it multiplies.
     pub(super) fn is_fp8(&self) -> bool {
         matches!(self.format, Format::Fp8 { .. })
     }
 
+    /// Where all rows lie.
+    pub(super) fn view(&self) -> View<'_> {
+        let n = self.shape[1];
+        match &self.format {
+            Format::F32 => View::F32(self.data.storage::<f32>(), n),
+            Format::Half(format) => View::Half(self.data.bytes(), *format, n),
+            Format::Fp8 { scale, block } => View::Fp8(Blocks {
+                codes: self.data.bytes(),
+                scales: scale.storage::<f32>(),
+                block: *block,
+                n,
+            }),
+            Format::Group(format) => View::Group(Groups {
+                bytes: self.data.bytes(),
+                format: *format,
+                n,
+            }),
+        }
+    }
+
     /// Row `row`, where it lies.
     pub(super) fn row(&self, row: usize) -> Row<'_> {
-        let n = self.shape[1];
-        let bytes = |size: usize| &self.data.bytes()[row * n * size..][..n * size];
-        match &self.format {
-            Format::F32 => Row::F32(&self.data.storage::<f32>()[row * n..][..n]),
-            Format::Half(HalfFormat::Bf16) => Row::Bf16(bytes(2)),
-            Format::Half(HalfFormat::F16) => Row::F16(bytes(2)),
-            Format::Fp8 { scale, block } => {
-                let columns = n.div_ceil(block[1]);
-                Row::Fp8 {
-                    codes: bytes(1),
-                    scales: &scale.storage::<f32>()[row / block[0] * columns..][..columns],
-                    block: block[1],
-                }
-            }
-            Format::Group(format) => {
-                let bytes = &self.data.bytes()[row * format.row_bytes..][..format.row_bytes];
-                let (codes, rest) = bytes[format.offset..].split_at(format.code_bytes(n));
-                let scales = &rest.as_chunks::<2>().0[..format.scales(n)];
-                let columns = format.columns;
-                let coded = Coded {
-                    codes,
-                    scales,
-                    columns,
-                };
-                match format.codes {
-                    GroupCodes::Int8 => Row::Int8(coded),
-                    GroupCodes::Int4 => Row::Int4(coded),
-                }
-            }
+        match self.view() {
+            View::F32(values, n) => Row::F32(&values[row * n..][..n]),
+            View::Half(bytes, HalfFormat::Bf16, n) => Row::Bf16(&bytes[2 * row * n..][..2 * n]),
+            View::Half(bytes, HalfFormat::F16, n) => Row::F16(&bytes[2 * row * n..][..2 * n]),
+            View::Fp8(blocks) => blocks.row(row),
+            View::Group(groups) => match groups.format.codes {
+                GroupCodes::Int8 => Row::Int8(groups.row(row)),
+                GroupCodes::Int4 => Row::Int4(groups.row(row)),
+            },
         }
     }
 
@@ -143,6 +220,25 @@ impl Rows {
 }
 
 impl Row<'_> {
+    /// Values.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Row::F32(values) => values.len(),
+            Row::Bf16(bytes) | Row::F16(bytes) => bytes.len() / 2,
+            Row::Fp8 { codes, .. } => codes.len(),
+            Row::Int8(coded) => coded.codes.len(),
+            Row::Int4(coded) => 2 * coded.codes.len(),
+        }
+    }
+
+    /// Whether the kernels can read its blocks.
+    pub(super) fn blocks_fit(&self) -> bool {
+        match self {
+            Row::Fp8 { block, scales, .. } => blocks_fit(*block, scales),
+            _ => true,
+        }
+    }
+
     /// The values, one after another.
     pub(super) fn decode(&self, to: &mut [f32]) {
         match *self {

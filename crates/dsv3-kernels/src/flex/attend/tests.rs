@@ -71,7 +71,7 @@ impl Case {
                 None => whole = Some(state),
             }
         }
-        whole.unwrap().finish()
+        whole.unwrap().means()
     }
 
     /// From the definition, in f64.

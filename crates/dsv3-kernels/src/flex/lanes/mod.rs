@@ -12,8 +12,11 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod prefetch;
 
 use std::sync::OnceLock;
+
+pub(in crate::flex) use prefetch::prefetch;
 
 /// Lanes.
 pub(in crate::flex) const LANES: usize = 16;
