@@ -2,6 +2,7 @@
 //! `dsv3_weights::convert`.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -10,6 +11,7 @@ use dsv3_weights::{
     human_bytes, merge, parse_size,
 };
 
+use crate::step;
 use crate::watch::Watch;
 
 /// Convert a checkpoint between fp8 blocks, bf16 and f32 or to int8 and int4 in groups, and merge
@@ -44,6 +46,10 @@ pub(crate) struct Convert {
     /// Largest file, with a unit: 5GB, 4GiB
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_size)]
     shard_size: u64,
+    /// Measure what the rounding costs and write it into the checkpoint: hands over to dsv3 convert,
+    /// which is built for it
+    #[arg(long)]
+    report: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,6 +60,9 @@ enum Scales {
 
 impl Convert {
     pub(crate) fn run(self) -> Result<()> {
+        if self.report {
+            return hand_over();
+        }
         let checkpoint = Checkpoint::open(&self.model)?;
         let adapter = self.merge.as_ref();
         let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
@@ -85,6 +94,21 @@ impl Convert {
             format,
             shard_bytes: self.shard_size,
         })
+    }
+}
+
+/// The same command line to dsv3: measuring takes the graph, which this program is built without.
+fn hand_over() -> Result<()> {
+    let ours = std::env::args_os().skip_while(|arg| arg != "convert");
+    let status = Command::new(step::cargo())
+        .args(["run", "--release", "--quiet", "-p", "dsv3-cli", "--"])
+        .args(ours)
+        .status()
+        .context("cannot start cargo to build and run dsv3")?;
+    // What went wrong was said there.
+    match status.code() {
+        Some(0) => Ok(()),
+        code => std::process::exit(code.unwrap_or(1)),
     }
 }
 

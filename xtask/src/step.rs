@@ -100,7 +100,7 @@ impl Step {
 }
 
 /// Cargo says where it is to what it starts; outside of it the name must do.
-fn cargo() -> OsString {
+pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 

@@ -551,6 +551,16 @@ pub(crate) struct ConvertArgs {
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = dsv3_weights::parse_size)]
     pub(crate) shard_size: u64,
+    /// Measure what the rounding costs, print it and write it into the checkpoint, where inspect
+    /// finds it: what eval report says of the new weights against those that they came from
+    #[arg(long)]
+    pub(crate) report: bool,
+    /// With --report: a text that both predict [default: the held-out tasks]
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub(crate) report_text: Option<PathBuf>,
+    /// With --report: tasks of each kind and mode
+    #[arg(long, value_name = "N", default_value = "50", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) report_count: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

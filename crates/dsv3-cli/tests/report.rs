@@ -108,3 +108,33 @@ fn what_can_not_be_compared_is_refused() {
     let missing = ["--model", &base, "--text", "no/such/file"];
     assert!(failure(dsv3(&[&flags[..], &missing].concat()), 1).contains("no/such/file"));
 }
+
+/// Breaks with: a report that is printed and not written down, or names a folder that is gone; one
+/// whose numbers are not those of `eval report`.
+#[test]
+fn a_conversion_writes_down_what_it_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (book, out, plain, none) = (at("book.txt"), at("int4"), at("plain"), at("none"));
+    std::fs::write(&book, "What is 12 + 30? It is 42. ".repeat(30)).unwrap();
+    let model = small();
+    let convert = ["convert", "--model", &model, "--format", "int4", "--out"];
+    let flags = ["--report", "--report-text", &book, "--report-count", "1"];
+    let said = text(dsv3(&[&convert[..], &[&out], &flags[..]].concat()));
+    assert!(said.contains(&format!("{out} against ")), "{said}");
+
+    let noted = json(dsv3(&["inspect", &out, "--json"]));
+    let again = report(&out, &["--text", &book]);
+    assert_eq!(noted["rounding"]["divergence"]["kl_mean"], again["kl_mean"]);
+    assert_eq!(noted["rounding"]["divergence"]["top_1"], again["top_1"]);
+    let shown = text(dsv3(&["inspect", &out]));
+    assert!(
+        shown.contains("rounding cost, by the converter's own report: KL"),
+        "{shown}"
+    );
+
+    text(dsv3(&[&convert[..], &[&plain]].concat()));
+    assert!(json(dsv3(&["inspect", &plain, "--json"]))["rounding"].is_null());
+    let lone = [&convert[..], &[&none, "--report-count", "3"]].concat();
+    assert!(failure(dsv3(&lone), 2).contains("--report"));
+}

@@ -123,7 +123,7 @@ pub fn write(
         let wanted = wanted(&spec, quantization);
         Ok((spec.name.clone(), spec, wanted))
     });
-    let shards = output::plan(drafts, options.shard_bytes)?;
+    let shards = output::plan(drafts, options.shard_bytes, output::Note::None)?;
 
     let fingerprint = fingerprint(&config.to_string(), options.seed, &shards);
     let partial = Partial::claim(out_dir, fingerprint)?;

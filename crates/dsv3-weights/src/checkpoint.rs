@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::shown;
 use crate::index::Index;
 use crate::layout::Layout;
+use crate::output::ROUNDING_KEY;
 use crate::packed::{PackedTensor, packed_tensors};
 use crate::{ModelArgs, TensorFile, TensorView, WeightsError};
 
@@ -95,6 +96,16 @@ impl Checkpoint {
     /// All tensors, file by file, in the order of their data.
     pub fn tensors(&self) -> impl Iterator<Item = TensorView<'_>> {
         self.files.iter().flat_map(TensorFile::tensors)
+    }
+
+    /// What rounding cost, where whoever converted the checkpoint had it measured and written
+    /// down ([`Written::set_rounding`](crate::Written::set_rounding)): JSON. Nothing was checked.
+    pub fn rounding(&self) -> Option<&str> {
+        let mut notes = self.files.iter().map(|file| &file.header().metadata);
+        let text = notes
+            .find_map(|metadata| metadata.get(ROUNDING_KEY))?
+            .trim();
+        (!text.is_empty()).then_some(text)
     }
 
     /// The tensor of this name, if there is one.

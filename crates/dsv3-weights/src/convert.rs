@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::shown;
 use crate::group::{GroupBits, GroupFormat};
-use crate::output::{self, Partial};
+use crate::output::{self, Note};
 use crate::recipe::{Recipe, WeightFormat};
 use crate::{Adapter, Checkpoint, ScaleFmt, Warning, WeightsError};
 
 mod outputs;
 mod side_files;
 mod transcode;
-
-use outputs::{Action, Outputs};
+mod written;
 
 pub use crate::output::Progress;
+pub use written::{Written, prepare};
 
 /// What to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,8 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
-    write(checkpoint, None, out_dir.as_ref(), options, progress)
+    let out_dir = out_dir.as_ref();
+    written::write(checkpoint, None, out_dir, options, Note::None, progress)?.finish()
 }
 
 /// As [`convert`], with the change of `adapter` added to the weights that it has factors for.
@@ -147,53 +148,8 @@ pub fn merge(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
-    write(
-        checkpoint,
-        Some(adapter),
-        out_dir.as_ref(),
-        options,
-        progress,
-    )
-}
-
-fn write(
-    checkpoint: &Checkpoint,
-    adapter: Option<&Adapter>,
-    out_dir: &Path,
-    options: &ConvertOptions,
-    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<ConvertReport, WeightsError> {
-    if checkpoint.args().packed {
-        return Err(WeightsError::PackedSource {
-            dir: checkpoint.dir().into(),
-        });
-    }
-    let warnings = checkpoint.verify()?;
-    let outputs = Outputs::plan(checkpoint, adapter, options)?;
-    let partial = Partial::claim(out_dir, outputs.fingerprint(checkpoint))?;
-
-    let shards = &outputs.shards;
-    let shards_kept = output::fill(shards, &partial, progress, &mut |job, sink| {
-        transcode::run(checkpoint, job, &outputs, sink)
-    })?;
-    let side_files = side_files::write(checkpoint, &outputs, partial.dir())?;
-    partial.finish(out_dir)?;
-    Ok(ConvertReport {
-        out_dir: out_dir.into(),
-        shards: shards.len(),
-        shards_kept,
-        tensors: output::num_tensors(shards),
-        merged: outputs.merged(),
-        dequantized: outputs.count(|a| matches!(a, Action::Dequantize(_))),
-        quantized: outputs.count(|a| matches!(a, Action::Quantize | Action::Requantize)),
-        packed: outputs.count(|a| matches!(a, Action::Pack(_) | Action::PackStack(..))),
-        cast: outputs.count(|a| matches!(a, Action::Cast(_))),
-        copied: outputs.count(|a| matches!(a, Action::Copy { .. } | Action::CopyQuantized)),
-        source_bytes: checkpoint.data_bytes(),
-        bytes: output::data_bytes(shards),
-        side_files,
-        warnings,
-    })
+    let (adapter, out_dir) = (Some(adapter), out_dir.as_ref());
+    written::write(checkpoint, adapter, out_dir, options, Note::None, progress)?.finish()
 }
 
 impl ConvertFormat {

@@ -16,7 +16,7 @@ mod shard;
 mod writer;
 
 pub(crate) use partial::Partial;
-pub(crate) use shard::{Job, Shard, Wanted, plan};
+pub(crate) use shard::{Job, Note, ROUNDING_KEY, Shard, Wanted, plan};
 use writer::ShardWriter;
 
 /// The largest file by default, as those of the published checkpoint.

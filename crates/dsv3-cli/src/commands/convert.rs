@@ -3,8 +3,14 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
-use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, convert, merge};
-use dsv3_weights::{Adapter, Checkpoint, Recipe, WeightsError, human_bytes};
+use dsv3_eval::EvalError;
+use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, convert, merge, prepare};
+use dsv3_weights::{
+    Adapter, Checkpoint, ConvertReport, Recipe, WeightsError, Written, human_bytes,
+};
+use serde::Serialize;
+
+use super::report::{self, Report, ReportArgs};
 
 use crate::cli::{ConvertArgs, Global, Scales};
 use crate::error::{INTERRUPTED, usage};
@@ -40,23 +46,49 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
             false => ControlFlow::Continue(()),
         }
     };
-    let result = match &adapter {
-        Some(adapter) => merge(&checkpoint, adapter, &args.out, &options, &mut show),
-        None => convert(&checkpoint, &args.out, &options, &mut show),
+    let outcome = match args.report {
+        true => prepare(
+            &checkpoint,
+            adapter.as_ref(),
+            &args.out,
+            &options,
+            &mut show,
+        )
+        .map(Outcome::Unnamed),
+        false => match &adapter {
+            Some(adapter) => merge(&checkpoint, adapter, &args.out, &options, &mut show),
+            None => convert(&checkpoint, &args.out, &options, &mut show),
+        }
+        .map(Outcome::Done),
     };
     bar.finish_and_clear();
-    let report = match result {
-        Err(WeightsError::Interrupted { .. }) => {
-            eprintln!("interrupted; the same command goes on with what is left");
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
-        result => result?,
+    drop(listening);
+    let interrupted = || {
+        eprintln!("interrupted; the same command goes on with what is left");
+        Ok(ExitCode::from(INTERRUPTED))
+    };
+    let (report, rounding) = match outcome {
+        Err(WeightsError::Interrupted { .. }) => return interrupted(),
+        Err(error) => return Err(error.into()),
+        Ok(Outcome::Done(report)) => (report, None),
+        Ok(Outcome::Unnamed(written)) => match measured(global, &args, &checkpoint, &written) {
+            Err(error) if matches!(error.downcast_ref(), Some(EvalError::Stopped)) => {
+                return interrupted();
+            }
+            found => {
+                let rounding = found?;
+                (written.finish()?, Some(rounding))
+            }
+        },
     };
     for warning in &report.warnings {
         eprintln!("note: {warning}");
     }
     match global.json {
-        true => say_json(&report)?,
+        true => say_json(&Said {
+            conversion: &report,
+            rounding: rounding.as_ref(),
+        })?,
         false => {
             let merged = match report.merged {
                 0 => String::new(),
@@ -69,10 +101,47 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
                 report.shards,
                 human_bytes(report.bytes),
                 human_bytes(report.source_bytes),
-            ))?
+            ))?;
+            if let Some(rounding) = &rounding {
+                say(&format!("\n{}", report::text(rounding)))?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a conversion came to.
+enum Outcome {
+    Done(ConvertReport),
+    /// Without a name as yet, so that what is measured can be written into it.
+    Unnamed(Written),
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    #[serde(flatten)]
+    conversion: &'a ConvertReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rounding: Option<&'a Report>,
+}
+
+/// Measure the new weights against the old ones, and write that down beside them.
+fn measured(
+    global: &Global,
+    args: &ConvertArgs,
+    source: &Checkpoint,
+    written: &Written,
+) -> anyhow::Result<Report> {
+    let global = Global {
+        model: Some(written.dir().to_owned()),
+        ..global.clone()
+    };
+    let text = args.report_text.clone();
+    let base = source.dir().to_owned();
+    let wanted = ReportArgs::of_conversion(base, text, args.report_count);
+    let report = report::compare(&global, &wanted)?.of(&args.out);
+    written.set_rounding(&report.note())?;
+    Ok(report)
 }
 
 /// What --format, --group, --recipe and --scales say together.

@@ -6,7 +6,7 @@ use anyhow::Context;
 use dsv3_weights::{
     Checkpoint, Component, Inventory, Layout, ModelArgs, Plan, PlanOptions, TensorView, human_bytes,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::{Global, InspectArgs};
 use crate::error::{one_line, usage};
@@ -48,6 +48,7 @@ fn checkpoint(global: &Global, path: &Path, tensors: bool) -> anyhow::Result<()>
     if global.json {
         let mut value = serde_json::to_value(&inventory).context("cannot write JSON")?;
         value["config"] = json!(checkpoint.args());
+        value["rounding"] = rounding(&checkpoint).unwrap_or_default();
         value["warnings"] = json!(checked.as_ref().ok());
         value["problem"] = json!(checked.as_ref().err().map(|e| one_line(&e.to_string())));
         if tensors {
@@ -67,11 +68,37 @@ fn checkpoint(global: &Global, path: &Path, tensors: bool) -> anyhow::Result<()>
             say(&(tensor_table(&checkpoint, &component) + "\n"))?;
         }
         say(&summary(&checkpoint, &inventory))?;
+        if let Some(note) = rounding(&checkpoint) {
+            say(&rounding_text(&note))?;
+        }
     }
     for warning in checked? {
         eprintln!("note: {}", one_line(&warning.to_string()));
     }
     Ok(())
+}
+
+/// What rounding cost, as the conversion wrote it down.
+fn rounding(checkpoint: &Checkpoint) -> Option<Value> {
+    serde_json::from_str(checkpoint.rounding()?).ok()
+}
+
+/// The same for people. The numbers are the file's own word.
+fn rounding_text(note: &Value) -> String {
+    let number = |name: &str| note["divergence"][name].as_f64();
+    let (Some(mean), Some(p99)) = (number("kl_mean"), number("kl_p99")) else {
+        return "rounding: a report of another version\n".to_owned();
+    };
+    let mut text = format!(
+        "rounding cost, by the converter's own report: KL divergence {mean:.2e} mean, {p99:.2e} 99th percentile"
+    );
+    if let Some(rate) = note["divergence"]["top_1"]["rate"].as_f64() {
+        text += &format!(", same most probable token {:.2}%", 100.0 * rate);
+    }
+    if let Some(tokens) = note["divergence"]["tokens"].as_u64() {
+        text += &format!(" ({} tokens)", grouped(tokens));
+    }
+    text + "\n"
 }
 
 fn tensor_table(

@@ -1,7 +1,8 @@
 //! `dsv3 eval report`: what a format, an adapter or other arithmetic costs.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use dsv3_eval::{CountedText, Divergence, EvalError, EvalSet, Rate, Total, diverg
 use dsv3_tokenizer::Prompt;
 use dsv3_weights::difference::{ComponentDifference, by_component, differences};
 use serde::Serialize;
+use serde_json::json;
 
 use super::eval;
 use crate::cli::{FixtureArgs, Global, LoadArgs};
@@ -40,16 +42,65 @@ pub(crate) struct ReportArgs {
     pub(crate) tasks: FixtureArgs,
 }
 
+impl ReportArgs {
+    /// What a conversion is measured by.
+    pub(crate) fn of_conversion(base: PathBuf, text: Option<PathBuf>, count: u32) -> Self {
+        ReportArgs {
+            base,
+            text,
+            window: 512,
+            tasks: FixtureArgs {
+                count,
+                seed: 1,
+                kinds: Vec::new(),
+                modes: Vec::new(),
+                max_new_tokens: 256,
+                in_flight: 32,
+                show_failures: 0,
+                load: LoadArgs::default(),
+            },
+        }
+    }
+}
+
 /// All that is found out.
 #[derive(Serialize)]
-struct Report {
+pub(crate) struct Report {
     base: String,
     model: String,
     text: String,
+    #[serde(skip)]
+    is_text: bool,
     #[serde(flatten)]
     divergence: Divergence,
     components: Vec<ComponentDifference>,
     tasks: Option<Tasks>,
+}
+
+impl Report {
+    /// Of the same model under the name that it gets.
+    pub(crate) fn of(self, dir: &Path) -> Self {
+        Report {
+            model: dir.display().to_string(),
+            ..self
+        }
+    }
+
+    /// As a checkpoint keeps it: without the names of folders, which mean nothing elsewhere.
+    pub(crate) fn note(&self) -> String {
+        let worst = |c: &ComponentDifference| (c.component.name(), json!(c.relative_rms));
+        let note = json!({
+            "version": 1,
+            "text": match self.is_text {
+                true => "a text",
+                false => "held-out tasks with their answers",
+            },
+            "divergence": self.divergence,
+            "relative_error": self.components.iter().map(worst).collect::<BTreeMap<_, _>>(),
+            "tasks": self.tasks,
+        });
+        note.to_string()
+    }
 }
 
 /// Held-out tasks done by both.
@@ -61,6 +112,7 @@ struct Tasks {
 
 /// Hold one model against another.
 pub(crate) fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    interrupt::install()?;
     let report = match compare(global, args) {
         Err(error) if matches!(error.downcast_ref(), Some(EvalError::Stopped)) => {
             return Ok(ExitCode::from(INTERRUPTED));
@@ -74,7 +126,8 @@ pub(crate) fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Report> {
+/// Find it out. [`EvalError::Stopped`] after Ctrl-C, which must be taken over already.
+pub(crate) fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Report> {
     let bare = FixtureArgs {
         load: LoadArgs {
             context: args.tasks.load.context,
@@ -109,7 +162,6 @@ fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Report> {
     let mut ours = engine(&base_global, &bare, base)?;
     let mut theirs: Engine = engine(global, &args.tasks, other)?;
 
-    interrupt::install()?;
     let listening = interrupt::listen();
     let bar = progress_bar(
         texts.len() as u64,
@@ -137,6 +189,7 @@ fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Report> {
             Some(file) => file.display().to_string(),
             None => "held-out tasks with their answers".to_owned(),
         },
+        is_text: args.text.is_some(),
         divergence: divergence?,
         components,
         tasks,
@@ -179,7 +232,7 @@ fn components(base: &Opened, other: &Opened) -> anyhow::Result<Vec<ComponentDiff
 }
 
 /// The report for people.
-fn text(report: &Report) -> String {
+pub(crate) fn text(report: &Report) -> String {
     let d = &report.divergence;
     let mut text = format!(
         "{} against {}, over {} ({} tokens)\n\n",

@@ -169,7 +169,7 @@ impl Attend<'_> {
     #[inline(always)]
     fn soften<L: Lanes>(&mut self, l: L, q: usize, scores: &mut [f32]) {
         let state = &mut self.state;
-        let max = scores.iter().copied().fold(state.max[q], f32::max);
+        let max = largest(scores).max(state.max[q]);
         if scores.is_empty() || max == f32::NEG_INFINITY {
             return;
         }
@@ -192,7 +192,7 @@ impl Attend<'_> {
         for score in scores.iter_mut() {
             *score = exp(*score - max);
         }
-        state.total[q] += scores.iter().sum::<f32>();
+        state.total[q] += sum(scores);
     }
 
     /// The tile's values, weighed, onto the sums: four queries and four registers at a time.
@@ -281,6 +281,40 @@ impl Attend<'_> {
         }
         C
     }
+}
+
+/// The largest score, found in sixteen lanes. NaN is passed over.
+#[inline(always)]
+fn largest(scores: &[f32]) -> f32 {
+    let (lanes, rest) = scores.as_chunks::<LANES>();
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for lane in lanes.iter().chain([&filled(rest, f32::NEG_INFINITY)]) {
+        for (most, score) in most.iter_mut().zip(lane) {
+            *most = if *score > *most { *score } else { *most };
+        }
+    }
+    most.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// The scores added up in sixteen lanes.
+#[inline(always)]
+fn sum(scores: &[f32]) -> f32 {
+    let (lanes, rest) = scores.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for lane in lanes.iter().chain([&filled(rest, 0.0)]) {
+        for (sum, score) in sums.iter_mut().zip(lane) {
+            *sum += score;
+        }
+    }
+    sums.into_iter().sum()
+}
+
+/// The values with `filler` behind them.
+#[inline(always)]
+fn filled(rest: &[f32], filler: f32) -> [f32; LANES] {
+    let mut to = [filler; LANES];
+    to[..rest.len()].copy_from_slice(rest);
+    to
 }
 
 #[cfg(test)]

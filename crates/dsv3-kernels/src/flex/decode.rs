@@ -1,7 +1,5 @@
 //! A weight's rows to lanes of f32, a unit of columns at a time.
 
-use half::f16;
-
 use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes, prefetch};
 use super::rows::{Coded, Row};
 
@@ -19,10 +17,16 @@ pub(super) fn padded<T: Copy + Default, const N: usize>(rest: &[T]) -> [T; N] {
 /// The values of a row, unit by unit.
 #[inline(always)]
 pub(super) fn fill<L: Lanes, D: Decode>(l: L, row: &D, to: &mut [[f32; UNIT]]) {
+    let mut scales = [0f32; LANES];
     for (at, units) in to.chunks_mut(row.units_per_scale()).enumerate() {
-        let scale = row.scale(l, at);
+        if at.is_multiple_of(LANES) {
+            scales = row.scales(l, at);
+        }
+        let scale = row.factor(l, scales[at % LANES]);
         for (i, unit) in units.iter_mut().enumerate() {
-            let values = row.unit(l, at.wrapping_mul(row.units_per_scale()) + i, scale);
+            let at = at.wrapping_mul(row.units_per_scale()) + i;
+            row.prefetch(at + D::AHEAD, 0);
+            let values = row.unit(l, at, scale);
             let (halves, _) = unit.as_chunks_mut::<LANES>();
             halves[0] = l.store(values[0]);
             halves[1] = l.store(values[1]);
@@ -87,8 +91,16 @@ pub(super) trait Decode {
 
     /// Units that share a scale.
     fn units_per_scale(&self) -> usize;
-    /// What the units of scale `at` are multiplied by, in whatever form `unit` takes it.
-    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F;
+    /// Scales `first..first + 16`, what is behind the last of them filled up.
+    #[inline(always)]
+    fn scales<L: Lanes>(&self, _: L, _: usize) -> [f32; LANES] {
+        [1.0; LANES]
+    }
+    /// A scale in whatever form `unit` takes it.
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
+        lanes.splat(scale)
+    }
     /// Ask memory for what lies `distance` bytes behind a unit.
     fn prefetch(&self, unit: usize, distance: usize);
     /// The values of a unit.
@@ -153,11 +165,6 @@ macro_rules! unscaled {
             }
 
             #[inline(always)]
-            fn scale<L: Lanes>(&self, lanes: L, _: usize) -> L::F {
-                lanes.splat(1.0)
-            }
-
-            #[inline(always)]
             fn prefetch(&self, unit: usize, distance: usize) {
                 prefetch_behind(self.0.as_ptr(), unit, distance);
             }
@@ -203,11 +210,6 @@ impl Decode for F32<'_> {
     }
 
     #[inline(always)]
-    fn scale<L: Lanes>(&self, lanes: L, _: usize) -> L::F {
-        lanes.splat(1.0)
-    }
-
-    #[inline(always)]
     fn prefetch(&self, unit: usize, distance: usize) {
         prefetch_behind::<{ 4 * UNIT }>(self.0.as_ptr().cast(), unit, distance);
     }
@@ -234,11 +236,6 @@ impl Decode for Buffered<'_> {
     #[inline(always)]
     fn units_per_scale(&self) -> usize {
         usize::MAX
-    }
-
-    #[inline(always)]
-    fn scale<L: Lanes>(&self, lanes: L, _: usize) -> L::F {
-        lanes.splat(1.0)
     }
 
     /// It lies in the cache.
@@ -292,10 +289,16 @@ impl Decode for Fp8<'_> {
         self.units_per_scale
     }
 
+    #[inline(always)]
+    fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
+        let rest = &self.scales[first..];
+        rest.first_chunk().copied().unwrap_or_else(|| padded(rest))
+    }
+
     /// The scale and what the codes' bits are short of: one exact factor.
     #[inline(always)]
-    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F {
-        lanes.splat(self.scales[at] * E4M3_UNBIAS)
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
+        lanes.splat(scale * E4M3_UNBIAS)
     }
 
     #[inline(always)]
@@ -355,8 +358,8 @@ impl Decode for Int8<'_> {
     }
 
     #[inline(always)]
-    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F {
-        lanes.splat(f16::from_le_bytes(self.scales[at]).to_f32())
+    fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
+        half_scales(lanes, &self.scales[first..])
     }
 
     #[inline(always)]
@@ -371,6 +374,17 @@ impl Decode for Int8<'_> {
             lanes.mul(lanes.i8(halves[0]), scale),
             lanes.mul(lanes.i8(halves[1]), scale),
         ]
+    }
+}
+
+/// The first sixteen of some f16 scales, all at once.
+#[inline(always)]
+fn half_scales<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
+    let bytes = scales.as_flattened();
+    // Written out: a closure is not compiled for the instruction set.
+    match bytes.first_chunk() {
+        Some(bytes) => l.store(l.f16(bytes)),
+        None => l.store(l.f16(&padded(bytes))),
     }
 }
 
@@ -419,10 +433,14 @@ impl Decode for Int4<'_> {
         self.units_per_scale
     }
 
+    #[inline(always)]
+    fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
+        half_scales(lanes, &self.scales[first..])
+    }
+
     /// The values of all sixteen codes.
     #[inline(always)]
-    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> L::F {
-        let scale = f16::from_le_bytes(self.scales[at]).to_f32();
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
         lanes.mul(lanes.load(&INT4_VALUES), lanes.splat(scale))
     }
 

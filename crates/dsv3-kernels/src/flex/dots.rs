@@ -19,6 +19,10 @@ use crate::packed::{GroupCodes, HalfFormat};
 const ROWS: usize = 4;
 /// From so many tokens on, rows are decoded to a buffer.
 const BUFFERED_FROM: usize = 9;
+/// Bytes of that buffer: a part of a core's second cache.
+const BUFFER: usize = 1 << 18;
+/// Most rows in it.
+const BLOCK: usize = 64;
 
 /// Activations `[T, in]`, padded with zeros to whole units.
 pub(super) struct Activated<'a> {
@@ -120,10 +124,10 @@ struct Groups<'a, L: Lanes> {
 
 impl<L: Lanes> Groups<'_, L> {
     /// The group that begins at row `at`, and how many rows it has. Where there are fewer than
-    /// four rows left the last one is taken again.
+    /// four rows left up to `end` the last one is taken again.
     #[inline(always)]
-    fn group<D>(&self, at: usize, row: &impl Fn(usize) -> D) -> ([D; ROWS], usize) {
-        let count = (self.range.end - at).min(ROWS);
+    fn group<D>(at: usize, end: usize, row: &impl Fn(usize) -> D) -> ([D; ROWS], usize) {
+        let count = (end - at).min(ROWS);
         let last = at + count - 1;
         let rows = [at, at + 1, at + 2, at + 3];
         (rows.map(|i| row(i.min(last))), count)
@@ -141,25 +145,34 @@ impl<L: Lanes> Groups<'_, L> {
         }
     }
 
+    /// Rows that are worked on together.
+    #[inline(always)]
+    fn step(&self) -> usize {
+        if self.x.tokens < BUFFERED_FROM {
+            return ROWS;
+        }
+        let row = size_of_val(self.x.token(0)).max(1);
+        (BUFFER / row).next_multiple_of(ROWS).clamp(ROWS, BLOCK)
+    }
+
     #[inline(always)]
     fn each<D: Decode>(mut self, row: impl Fn(usize) -> D) {
-        for at in self.range.clone().step_by(ROWS) {
-            let (rows, count) = self.group(at, &row);
-            let buffer = std::mem::take(self.buffer);
-            *self.buffer = self.out(at, count).decoded(rows, buffer);
+        let step = self.step();
+        for at in self.range.clone().step_by(step) {
+            let end = (at + step).min(self.range.end);
+            self.rows(at..end, &row);
         }
     }
 
     /// As `each`, and the kernel reads e4m3's NaN codes as numbers: a row that has one gives NaN.
     #[inline(always)]
     fn blocks(mut self, blocks: Blocks<'_>) {
-        let tokens = self.x.tokens;
-        for at in self.range.clone().step_by(ROWS) {
-            let (rows, count) = self.group(at, &|i| Fp8::new(blocks.row(i)));
-            let buffer = std::mem::take(self.buffer);
-            *self.buffer = self.out(at, count).decoded(rows, buffer);
-            if has_nan(blocks.codes(at..at + count)) {
-                for row in at..at + count {
+        let (step, tokens) = (self.step(), self.x.tokens);
+        for at in self.range.clone().step_by(step) {
+            let end = (at + step).min(self.range.end);
+            self.rows(at..end, &|i| Fp8::new(blocks.row(i)));
+            if has_nan(blocks.codes(at..end)) {
+                for row in at..end {
                     if has_nan(blocks.codes(row..row + 1)) {
                         self.y[(row - self.range.start) * tokens..][..tokens].fill(f32::NAN);
                     }
@@ -168,20 +181,59 @@ impl<L: Lanes> Groups<'_, L> {
         }
     }
 
-    /// One value after another to a buffer, in whole units filled up with zeros.
+    /// As they lie for few tokens, from a buffer for many.
+    #[inline(always)]
+    fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
+        if self.x.tokens < BUFFERED_FROM {
+            let (rows, count) = Self::group(range.start, range.end, row);
+            let mut out = self.out(range.start, count);
+            let mut t = 0;
+            while t < out.x.tokens {
+                t += out.tokens(&rows, t);
+            }
+            return;
+        }
+        let units = self.x.token(0).len();
+        self.buffer.resize(range.len() * units, [0.0; UNIT]);
+        for (i, to) in range
+            .clone()
+            .zip(self.buffer.chunks_exact_mut(units.max(1)))
+        {
+            fill(self.lanes, &row(i), to);
+        }
+        self.buffered(range);
+    }
+
+    /// The rows in the buffer: a few tokens meet all of them while they are near.
+    #[inline(always)]
+    fn buffered(&mut self, range: Range<usize>) {
+        let buffer = std::mem::take(self.buffer);
+        let units = self.x.token(0).len();
+        let row = |i: usize| Buffered(&buffer[(i - range.start) * units..][..units]);
+        let mut t = 0;
+        while t < self.x.tokens {
+            let mut done = 1;
+            for at in range.clone().step_by(ROWS) {
+                let (rows, count) = Self::group(at, range.end, &row);
+                done = self.out(at, count).tokens(&rows, t);
+            }
+            t += done;
+        }
+        *self.buffer = buffer;
+    }
+
+    /// One value after another to the buffer, in whole units filled up with zeros.
+    #[inline(always)]
     fn slowly(mut self, rows: &Rows) {
         let units = self.x.token(0).len();
         for at in self.range.clone().step_by(ROWS) {
-            let (rows, count) = self.group(at, &|i| rows.row(i));
-            let mut buffer = std::mem::take(self.buffer);
-            buffer.clear();
-            buffer.resize(ROWS * units, [0.0; UNIT]);
-            for (row, to) in rows.iter().zip(buffer.chunks_exact_mut(units.max(1))) {
-                row.decode(&mut to.as_flattened_mut()[..row.len()]);
+            let end = (at + ROWS).min(self.range.end);
+            self.buffer.clear();
+            self.buffer.resize((end - at) * units, [0.0; UNIT]);
+            for (i, to) in (at..end).zip(self.buffer.chunks_exact_mut(units.max(1))) {
+                rows.decode(i, &mut to.as_flattened_mut()[..rows.input()]);
             }
-            let rows = std::array::from_fn(|r| Buffered(&buffer[r * units..][..units]));
-            self.out(at, count).tokens(rows);
-            *self.buffer = buffer;
+            self.buffered(at..end);
         }
     }
 }
@@ -199,36 +251,13 @@ struct Group<'a, L: Lanes> {
 }
 
 impl<L: Lanes> Group<'_, L> {
-    /// As they lie for few tokens, from a buffer for many.
+    /// As many tokens from `t` on as fit the registers; says how many.
     #[inline(always)]
-    fn decoded<D: Decode>(
-        &mut self,
-        rows: [D; ROWS],
-        mut buffer: Vec<[f32; UNIT]>,
-    ) -> Vec<[f32; UNIT]> {
-        if self.x.tokens < BUFFERED_FROM {
-            self.tokens(rows);
-            return buffer;
-        }
-        let units = self.x.token(0).len();
-        buffer.resize(ROWS * units, [0.0; UNIT]);
-        for (row, to) in rows.iter().zip(buffer.chunks_exact_mut(units.max(1))) {
-            fill(self.lanes, row, to);
-        }
-        let rows = std::array::from_fn(|r| Buffered(&buffer[r * units..][..units]));
-        self.tokens(rows);
-        buffer
-    }
-
-    #[inline(always)]
-    fn tokens<D: Decode>(&mut self, rows: [D; ROWS]) {
-        let mut t = 0;
-        while t < self.x.tokens {
-            t += match self.x.tokens - t {
-                1 => self.tile::<D, 1>(&rows, t),
-                2 | 3 => self.tile::<D, 2>(&rows, t),
-                _ => self.tile::<D, 4>(&rows, t),
-            };
+    fn tokens<D: Decode>(&mut self, rows: &[D; ROWS], t: usize) -> usize {
+        match self.x.tokens - t {
+            1 => self.tile::<D, 1>(rows, t),
+            2 | 3 => self.tile::<D, 2>(rows, t),
+            _ => self.tile::<D, 4>(rows, t),
         }
     }
 
@@ -252,10 +281,17 @@ impl<L: Lanes> Group<'_, L> {
         }
         let mut sums = [[l.splat(0.0); T]; ROWS];
         let per_scale = rows[0].units_per_scale();
-        let mut begin = 0;
+        let mut scales = [[0f32; LANES]; ROWS];
+        let (mut begin, mut at) = (0, 0);
         while begin < units {
             let end = begin.saturating_add(per_scale).min(units);
-            let scales: [L::F; ROWS] = std::array::from_fn(|r| rows[r].scale(l, begin / per_scale));
+            let mut factors = [l.splat(0.0); ROWS];
+            for r in 0..ROWS {
+                if at % LANES == 0 {
+                    scales[r] = rows[r].scales(l, at);
+                }
+                factors[r] = rows[r].factor(l, scales[r][at % LANES]);
+            }
             for unit in begin..end {
                 let x: [&[[f32; LANES]]; T] =
                     std::array::from_fn(|t| x[t][unit].as_chunks::<LANES>().0);
@@ -268,14 +304,14 @@ impl<L: Lanes> Group<'_, L> {
                     if first == 0 {
                         rows[r].prefetch(unit + D::AHEAD, ahead);
                     }
-                    let [a, b] = rows[r].unit(l, unit, scales[r]);
+                    let [a, b] = rows[r].unit(l, unit, factors[r]);
                     for t in 0..T {
                         sums[r][t] = l.mul_add(a, l.load(&x[t][0]), sums[r][t]);
                         sums[r][t] = l.mul_add(b, l.load(&x[t][1]), sums[r][t]);
                     }
                 }
             }
-            begin = end;
+            (begin, at) = (end, at + 1);
         }
         for (y, sums) in self.y.chunks_exact_mut(self.x.tokens).zip(&sums) {
             for (t, sum) in sums.iter().enumerate() {

@@ -43,17 +43,25 @@ pub(super) fn rows_of_a_task(weights: usize, out: usize) -> usize {
         .clamp(1, out.max(1))
 }
 
+/// Columns that are turned together: as many as a line of memory holds.
+const TURNED: usize = 16;
+
 /// `[rows, columns]` → `[columns, rows]`.
 pub(super) fn transpose(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     if columns == 1 {
         return values;
     }
     let mut to = vec![0f32; values.len()];
-    for (r, row) in values.chunks_exact(columns.max(1)).enumerate() {
-        for (c, v) in row.iter().enumerate() {
-            to[c * rows + r] = *v;
+    let scratch = || ();
+    team::for_each_chunk(&mut to, TURNED * rows, scratch, |(), chunk, to| {
+        let first = chunk * TURNED;
+        let width = to.len() / rows.max(1);
+        for (r, row) in values.chunks_exact(columns.max(1)).enumerate() {
+            for (c, v) in row[first..first + width].iter().enumerate() {
+                to[c * rows + r] = *v;
+            }
         }
-    }
+    });
     to
 }
 

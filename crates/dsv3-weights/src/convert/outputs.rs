@@ -7,7 +7,7 @@ use crate::fnv::Fnv;
 use crate::group::GroupFormat;
 use crate::inventory::is_scale;
 use crate::layout::{Layout, TensorSpec};
-use crate::output::{self, Shard, Wanted};
+use crate::output::{self, Note, Shard, Wanted};
 use crate::packed::PackedTensor;
 use crate::recipe::{Recipe, WeightFormat};
 use crate::stacked::{Stack, part_names, place_of, stack_name};
@@ -68,6 +68,7 @@ impl<'a> Outputs<'a> {
         checkpoint: &Checkpoint,
         adapter: Option<&'a Adapter>,
         options: &ConvertOptions,
+        note: Note,
     ) -> Result<Self, WeightsError> {
         let args = checkpoint.args();
         let recipe = options.format.recipe()?;
@@ -83,7 +84,8 @@ impl<'a> Outputs<'a> {
             recipe: &recipe,
             adapter,
         };
-        let shards = output::plan(planner.drafts()?.into_iter().map(Ok), options.shard_bytes)?;
+        let drafts = planner.drafts()?.into_iter().map(Ok);
+        let shards = output::plan(drafts, options.shard_bytes, note)?;
         let (block, scale_fmt) = (planner.block, planner.scale_fmt);
         Ok(Self {
             shards,

@@ -1,12 +1,13 @@
 //! The directory of an unfinished checkpoint.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::WeightsError;
 
 use super::Shard;
+use super::shard::noted;
 
 /// Says what a partial directory will be; locked while it is written.
 const JOURNAL: &str = ".dsv3-partial.json";
@@ -129,6 +130,33 @@ impl Partial {
         fs::rename(self.temporary(shard), &path).map_err(WeightsError::io("rename", &path))?;
         sync_dir(&self.dir);
         Ok(())
+    }
+
+    /// Writes a note into the room that a finished shard's header has for it.
+    ///
+    /// A shard that is torn here no longer has the header that [`Partial::holds`] looks for, and
+    /// is written again.
+    pub(crate) fn note(
+        &self,
+        file_name: &str,
+        header: &[u8],
+        text: &str,
+    ) -> Result<(), WeightsError> {
+        let path = self.dir.join(file_name);
+        let Some((at, bytes)) = noted(header, text) else {
+            return Err(WeightsError::BadOption {
+                option: "note",
+                problem: format!("has {} bytes, more than a header has room for", text.len()),
+            });
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(WeightsError::io("open", &path))?;
+        file.seek(SeekFrom::Start(at))
+            .and_then(|_| file.write_all(&bytes))
+            .and_then(|()| file.sync_all())
+            .map_err(WeightsError::write(&path, bytes.len() as u64))
     }
 
     /// Gives the whole directory its name. The journal goes last, so that a crash in between

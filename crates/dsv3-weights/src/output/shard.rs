@@ -93,10 +93,11 @@ impl<T> Shard<T> {
 type Draft<T> = (String, T, Vec<Wanted>);
 
 /// Lays out the files: a shard ends before it would exceed `shard_bytes`; a weight and its scales
-/// are never parted.
+/// are never parted. The first one has room for a note, if there is to be one.
 pub(crate) fn plan<T>(
     drafts: impl IntoIterator<Item = Result<Draft<T>, WeightsError>>,
     shard_bytes: u64,
+    note: Note,
 ) -> Result<Vec<Shard<T>>, WeightsError> {
     if shard_bytes == 0 {
         let problem = "is 0; at least 1".to_owned();
@@ -125,7 +126,10 @@ pub(crate) fn plan<T>(
     let packed = packed.into_iter().any(|w| w.packed.is_some());
     let files = files.into_iter().enumerate();
     files
-        .map(|(i, file)| shard(i, count, file, packed))
+        .map(|(i, file)| {
+            let note = if i == 0 { note } else { Note::None };
+            shard(i, count, file, packed, note)
+        })
         .collect()
 }
 
@@ -136,6 +140,7 @@ fn shard<T>(
     count: usize,
     file: Vec<Draft<T>>,
     packed: bool,
+    note: Note,
 ) -> Result<Shard<T>, WeightsError> {
     let (mut jobs, mut all) = (Vec::new(), Vec::new());
     for (name, task, wanted) in file {
@@ -171,7 +176,7 @@ fn shard<T>(
         let in_order = order.iter().filter_map(|i| all.get(*i));
         metadata(in_order.filter_map(|w| Some((w.name.as_str(), w.packed.as_ref()?))))
     });
-    let header = header(&tensors, meanings.as_deref())?;
+    let header = header(&tensors, meanings.as_deref(), note)?;
     let file_name = if count == 1 {
         SINGLE_FILE.to_owned()
     } else {
@@ -187,6 +192,37 @@ fn shard<T>(
     })
 }
 
+/// Whether a header has room for what is known only when all is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// It has none.
+    None,
+    /// [`ROUNDING_ROOM`] bytes.
+    Room,
+}
+
+/// The key in a file's metadata under which stands what rounding cost.
+pub(crate) const ROUNDING_KEY: &str = "dsv3_rounding";
+
+/// Bytes that are kept free for it.
+const ROUNDING_ROOM: usize = 8192;
+
+/// Where the room of a header begins, its first quotation mark included, and what to write there:
+/// the text as a JSON string, blanks behind it. `None` where there is no room, or not enough.
+pub(super) fn noted(header: &[u8], text: &str) -> Option<(u64, Vec<u8>)> {
+    let key = format!("\"{ROUNDING_KEY}\":");
+    let found = header
+        .windows(key.len())
+        .position(|bytes| bytes == key.as_bytes())?;
+    let mut value = serde_json::Value::from(text).to_string().into_bytes();
+    let whole = ROUNDING_ROOM + 2;
+    if value.len() > whole {
+        return None;
+    }
+    value.resize(whole, b' ');
+    Some(((found + key.len()) as u64, value))
+}
+
 /// The data starts at a multiple of this.
 const DATA_ALIGN: usize = 64;
 
@@ -194,9 +230,16 @@ const DATA_ALIGN: usize = 64;
 const LENGTH_PREFIX: usize = 8;
 
 /// Length prefix and JSON of a safetensors file; `packed` says what packed tensors mean.
-fn header(tensors: &[TensorEntry], packed: Option<&str>) -> Result<Vec<u8>, WeightsError> {
+fn header(
+    tensors: &[TensorEntry],
+    packed: Option<&str>,
+    note: Note,
+) -> Result<Vec<u8>, WeightsError> {
     // transformers refuses files whose metadata do not name a format.
     let mut json = String::from(r#"{"__metadata__":{"format":"pt""#);
+    if note == Note::Room {
+        let _ = write!(json, r#","{ROUNDING_KEY}":"{:ROUNDING_ROOM$}""#, "");
+    }
     if let Some(packed) = packed {
         let packed = serde_json::Value::from(packed);
         let _ = write!(json, r#","{METADATA_KEY}":{packed}"#);
