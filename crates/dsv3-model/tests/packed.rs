@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Tensor, TensorData};
-use common::{BLOCK, assert_close, devices, max_distance, values};
+use common::{BLOCK, assert_close, devices, values};
 use dsv3_kernels::Weight;
 use dsv3_model::{
     AttentionForm, Checkpoint, ForwardBatch, LoadOptions, MlaForm, ParameterMut, Transformer,
@@ -64,8 +64,8 @@ fn a_packed_model_computes_what_its_values_say() {
         let base = Transformer::load(&source(), &options(MlaForm::Absorbed)).unwrap();
         let base = logits(&base, &prompt);
         for (name, format, off) in [
-            ("int8", ConvertFormat::Int8 { group: 64 }, 0.5),
-            ("int4", ConvertFormat::Int4 { group: 32 }, 8.0),
+            ("int8", ConvertFormat::Int8 { group: 64 }, 0.2),
+            ("int4", ConvertFormat::Int4 { group: 32 }, 1.0),
         ] {
             let tmp = tempfile::tempdir().unwrap();
             let checkpoint = packed(tmp.path(), format);
@@ -89,7 +89,9 @@ fn a_packed_model_computes_what_its_values_say() {
                 let what = format!("{} {name} {form:?}", device.name);
                 assert_close(&what, &got, &want, device.tolerance);
             }
-            let distance = max_distance(&want, &base);
+            // Of the mean: on a text without meaning some choice of experts is close to another.
+            let distances = want.iter().zip(&base).map(|(a, b)| (a - b).abs());
+            let distance = distances.sum::<f32>() / want.len() as f32;
             assert!(distance > 0.0 && distance < off, "{name}: {distance}");
         }
     }
