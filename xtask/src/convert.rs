@@ -50,6 +50,12 @@ pub(crate) struct Convert {
     /// which is built for it
     #[arg(long)]
     report: bool,
+    /// With --report: a text that both predict [default: the held-out tasks]
+    #[arg(long, value_name = "FILE", requires = "report")]
+    report_text: Option<PathBuf>,
+    /// With --report: tasks of each kind and mode [default: 50]
+    #[arg(long, value_name = "N", requires = "report")]
+    report_count: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,6 +66,7 @@ enum Scales {
 
 impl Convert {
     pub(crate) fn run(self) -> Result<()> {
+        // The flags behind --report are read there.
         if self.report {
             return hand_over();
         }

@@ -388,11 +388,12 @@ impl Request {
 /// What is said before calls: what is needed and the tool that is there for it. "For the weather I
 /// have get_weather."
 fn chosen(tools: &[&Instance]) -> String {
-    let parts: Vec<_> = tools
-        .iter()
-        .map(|tool| format!("or {} I have {}", tool.family.need, tool.name))
-        .collect();
-    format!("F{}.", parts.join(", f"))
+    let mut said = String::new();
+    for tool in tools {
+        let begin = if said.is_empty() { "For" } else { ", for" };
+        said += &format!("{begin} {} I have {}", tool.family.need, tool.name);
+    }
+    said + "."
 }
 
 fn turn_length(turn: &Turn) -> usize {

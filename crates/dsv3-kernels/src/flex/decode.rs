@@ -84,13 +84,16 @@ pub(super) fn blocks_fit(columns: usize, scales: &[f32]) -> bool {
 
 /// A row of whole units.
 pub(super) trait Decode {
-    /// How many.
-    fn units(&self) -> usize;
     /// Units between what is decoded and what is asked of memory: about 2 KiB of the row.
     const AHEAD: usize;
 
-    /// Units that share a scale.
-    fn units_per_scale(&self) -> usize;
+    /// How many.
+    fn units(&self) -> usize;
+    /// Units that share a scale: all, where there is none.
+    #[inline(always)]
+    fn units_per_scale(&self) -> usize {
+        usize::MAX
+    }
     /// Scales `first..first + 16`, what is behind the last of them filled up.
     #[inline(always)]
     fn scales<L: Lanes>(&self, _: L, _: usize) -> [f32; LANES] {
@@ -160,11 +163,6 @@ macro_rules! unscaled {
             }
 
             #[inline(always)]
-            fn units_per_scale(&self) -> usize {
-                usize::MAX
-            }
-
-            #[inline(always)]
             fn prefetch(&self, unit: usize, distance: usize) {
                 prefetch_behind(self.0.as_ptr(), unit, distance);
             }
@@ -205,11 +203,6 @@ impl Decode for F32<'_> {
     }
 
     #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        usize::MAX
-    }
-
-    #[inline(always)]
     fn prefetch(&self, unit: usize, distance: usize) {
         prefetch_behind::<{ 4 * UNIT }>(self.0.as_ptr().cast(), unit, distance);
     }
@@ -231,11 +224,6 @@ impl Decode for Buffered<'_> {
     #[inline(always)]
     fn units(&self) -> usize {
         self.0.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        usize::MAX
     }
 
     /// It lies in the cache.

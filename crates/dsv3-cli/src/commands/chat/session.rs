@@ -52,7 +52,7 @@ pub(super) struct Session {
     pub(super) show_thoughts: bool,
     /// Tool calls of the last answer that have no result yet.
     open_calls: usize,
-    library: Option<Library>,
+    pages: Option<Library>,
     searching: bool,
     /// What `/search on` opens where nothing was searched before.
     pub(super) default_pages: Option<PathBuf>,
@@ -161,7 +161,7 @@ impl Session {
     fn search_command(&mut self, rest: &str) -> anyhow::Result<String> {
         match rest {
             "" | "off" => self.searching = false,
-            "on" if self.library.is_some() => self.searching = true,
+            "on" if self.pages.is_some() => self.searching = true,
             "on" => {
                 let pages = self.default_pages.clone().ok_or_else(|| {
                     anyhow!("/search on has nothing to search in: name it, /search PATH")
@@ -170,7 +170,7 @@ impl Session {
             }
             path => self.search_in(Library::open(Path::new(path))?),
         }
-        Ok(match self.library() {
+        Ok(match self.pages() {
             Some(library) => format!("search in {}", library.described()),
             None => "no search".to_owned(),
         })
@@ -190,13 +190,13 @@ impl Session {
 
     /// Let the model search in a library.
     pub(super) fn search_in(&mut self, library: Library) {
-        self.library = Some(library);
+        self.pages = Some(library);
         self.searching = true;
     }
 
     /// What a search searches in.
-    pub(super) fn library(&self) -> Option<&Library> {
-        self.library.as_ref().filter(|_| self.searching)
+    pub(super) fn pages(&self) -> Option<&Library> {
+        self.pages.as_ref().filter(|_| self.searching)
     }
 
     /// Whether calls are run here.
@@ -229,7 +229,7 @@ impl Session {
             true => on.push("thinking (/nothink)".to_owned()),
             false => off.push("thinking (/think)".to_owned()),
         }
-        match self.library() {
+        match self.pages() {
             Some(library) => on.push(format!("search in {} (/search off)", library.described())),
             None => off.push("search (/search)".to_owned()),
         }
@@ -385,16 +385,16 @@ mod tests {
         );
         s.default_pages = Some(dir.path().to_owned());
         s.line("/search on").unwrap();
-        assert!(s.library().is_some());
+        assert!(s.pages().is_some());
         assert!(s.state().contains("1 page) (/search off)"), "{}", s.state());
         s.line("/search off").unwrap();
-        assert!(s.library().is_none());
+        assert!(s.pages().is_none());
         s.line("/search on").unwrap();
         assert!(s.line("/search /no/such/folder").is_err());
-        assert!(s.library().is_some(), "a mistake took the pages away");
+        assert!(s.pages().is_some(), "a mistake took the pages away");
         s.line(&format!("/search {}", dir.path().join("a.md").display()))
             .unwrap();
-        assert_eq!(s.library().unwrap().find("bus", 3).len(), 1);
+        assert_eq!(s.pages().unwrap().find("bus", 3).len(), 1);
     }
 
     /// Breaks with: a conversation that comes back otherwise than it was saved.

@@ -180,7 +180,7 @@ fn one_answer<R: ModelRunner>(
         let Some(query) = turn.take(part) else {
             break End::Answered;
         };
-        let Some(library) = session.library() else {
+        let Some(library) = session.pages() else {
             break End::NothingToSearch;
         };
         if searches.len() == MOST_SEARCHES {
