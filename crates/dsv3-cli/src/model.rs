@@ -7,11 +7,13 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use dsv3_engine::{Engine, EngineConfig};
-use dsv3_model::{Checkpoint, ModelArgs, ModelError, MtpModule, Precision, Transformer};
+use dsv3_model::{
+    Checkpoint, LatentFormat, ModelArgs, ModelError, MtpModule, Precision, Transformer,
+};
 use dsv3_tokenizer::Tokenizer;
 use dsv3_weights::Adapter;
 
-use crate::cli::{Dtype, Global, LoadArgs, TokenizerArgs};
+use crate::cli::{CacheFormat, Dtype, Global, LoadArgs, TokenizerArgs};
 use crate::error::usage;
 use crate::{default_model, device, output};
 
@@ -167,6 +169,7 @@ impl Opened {
         let mut options = device::open(global.device)?;
         options.precision = args.dtype.precision();
         options.quantize_activations = args.w8a8;
+        options.cache = Some(args.cache_format());
 
         let layers = self.checkpoint.args().num_hidden_layers as u64;
         let bar = output::progress_bar(layers, "loading {bar:30} layer {pos}/{len} {eta}");
@@ -177,6 +180,10 @@ impl Opened {
         let mut model = model.map_err(|error| match error {
             ModelError::UnsupportedDtype { dtype, .. } => usage(format!(
                 "the device {} can't compute in {dtype}: leave --dtype {dtype} out",
+                global.device
+            )),
+            ModelError::UnsupportedCache { format, .. } => usage(format!(
+                "the device {} can't hold a cache in {format}, for want of bf16: use --cache f32",
                 global.device
             )),
             other => other.into(),
@@ -209,6 +216,25 @@ impl Opened {
         let seconds = self.started.elapsed().as_secs_f64();
         tracing::info!(seconds, "model loaded");
         Ok((engine, seconds))
+    }
+}
+
+impl LoadArgs {
+    /// How the cache keeps its tokens.
+    pub(crate) fn cache_format(&self) -> LatentFormat {
+        let same = self.dtype.precision().latent_format();
+        self.cache.map_or(same, CacheFormat::latent_format)
+    }
+}
+
+impl CacheFormat {
+    /// What the model calls it.
+    pub(crate) fn latent_format(self) -> LatentFormat {
+        match self {
+            CacheFormat::F32 => LatentFormat::F32,
+            CacheFormat::Bf16 => LatentFormat::Bf16,
+            CacheFormat::Fp8 => LatentFormat::Fp8,
+        }
     }
 }
 

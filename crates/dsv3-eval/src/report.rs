@@ -19,6 +19,9 @@ pub struct Settings {
     pub device: String,
     /// Format of activations.
     pub dtype: String,
+    /// How the cache kept its tokens.
+    #[serde(default)]
+    pub cache: String,
     /// Whether activations were rounded to fp8 in front of fp8 weights.
     pub w8a8: bool,
     /// The seed of the tasks.

@@ -6,6 +6,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Int, Tensor};
 
+use crate::latent::{LatentBlocks, Latents};
 use crate::ops::Dsv3Ops;
 use crate::oracle;
 use crate::packed::{Activations, Experts};
@@ -122,28 +123,33 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Vec<u32>) -> Tensor<1> {
 }
 
 /// Write latent rows; see [`Dsv3Ops::append_latent`]. Hand the cache over by value: it is then
-/// written in place.
-/// `cache [blocks, block_size, latent + rope]`, `rows [T, latent + rope]` → the cache.
-pub fn append_latent(cache: Tensor<3>, rows: Tensor<2>, slots: Vec<u32>) -> Tensor<3> {
-    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::append_latent(
-        cache.into_dispatch(),
-        rows.into_dispatch(),
-        slots,
-    ))
+/// written in place. `rows [T, latent + rope]` → the cache.
+pub fn append_latent(
+    cache: impl Into<LatentBlocks>,
+    rows: Tensor<2>,
+    slots: Vec<u32>,
+) -> LatentBlocks {
+    let rows = rows.into_dispatch();
+    LatentBlocks::new(match cache.into().into_latents() {
+        Latents::Floats { rows: cache } => Latents::Floats {
+            rows: <Dispatch as Dsv3Ops>::append_latent(cache, rows, slots),
+        },
+        Latents::Fp8 { blocks } => Latents::Fp8 {
+            blocks: <Dispatch as Dsv3Ops>::append_fp8_latent(blocks, rows, slots),
+        },
+    })
 }
 
 /// Latent attention; see [`Dsv3Ops::mla_attention`]. With an adapter on `kv_b` it runs in stock
-/// Burn, which is slower.
-/// `query [T, heads, nope + rope]`, `cache [blocks, block_size, latent + rope]` →
-/// `[T, heads · value]`.
+/// Burn, which is slower. `query [T, heads, nope + rope]` → `[T, heads · value]`.
 pub fn mla_attention(
     query: Tensor<3>,
-    cache: Tensor<3>,
+    cache: impl Into<LatentBlocks>,
     kv_b: &Weight,
     spec: MlaSpec,
     spans: Spans,
 ) -> Tensor<2> {
-    let (query, cache) = (query.into_dispatch(), cache.into_dispatch());
+    let (query, cache) = (query.into_dispatch(), cache.into().into_latents());
     Tensor::from_dispatch(match kv_b.adapter() {
         None => <Dispatch as Dsv3Ops>::mla_attention(query, cache, kv_b.packed(), spec, spans),
         Some(adapter) => {
@@ -155,7 +161,7 @@ pub fn mla_attention(
             let kv_b = kv_b.packed();
             oracle::adapted_mla_attention::<Dispatch>(
                 query,
-                cache,
+                &cache,
                 &kv_b,
                 Some(factors),
                 spec,

@@ -32,6 +32,7 @@ mod device;
 mod error;
 mod flex;
 mod functions;
+mod latent;
 mod low_rank;
 mod ops;
 mod oracle;
@@ -48,6 +49,7 @@ pub use functions::{
     append_latent, cross_entropy, mla_attention, packed_experts, packed_linear,
     quantize_activations, rms_norm, rope, route, swiglu,
 };
+pub use latent::{Fp8Latents, LatentBlocks, LatentFormat, Latents};
 pub use low_rank::LowRank;
 pub use ops::Dsv3Ops;
 pub use packed::{

@@ -3,6 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
+use crate::latent::{Fp8Latents, Latents};
 use crate::oracle;
 use crate::packed::{Activations, Experts, Packed, Routed};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
@@ -85,17 +86,26 @@ pub trait Dsv3Ops: Backend {
         oracle::append_latent::<Self>(cache, rows, &slots)
     }
 
+    /// As [`append_latent`](Self::append_latent), rounded to e4m3 in groups of 128 columns.
+    fn append_fp8_latent(
+        #[extension_type] cache: Fp8Latents<Self>,
+        rows: FloatTensor<Self>,
+        slots: Vec<u32>,
+    ) -> Fp8Latents<Self> {
+        oracle::append_fp8_latent::<Self>(cache, rows, &slots)
+    }
+
     /// Causal attention of queries against the paged latent;
-    /// `query [T, heads, nope + rope]`, `cache [blocks, block_size, latent + rope]`,
+    /// `query [T, heads, nope + rope]`, `cache [blocks, block_size]` tokens,
     /// `kv_b [heads · (nope + value), latent]` → `[T, heads · value]`.
     fn mla_attention(
         query: FloatTensor<Self>,
-        cache: FloatTensor<Self>,
+        #[extension_type] cache: Latents<Self>,
         #[extension_type] kv_b: Packed<Self>,
         spec: MlaSpec,
         spans: Spans,
     ) -> FloatTensor<Self> {
-        oracle::mla_attention::<Self>(query, cache, &kv_b, spec, &spans)
+        oracle::mla_attention::<Self>(query, &cache, &kv_b, spec, &spans)
     }
 
     /// Round `x [T, n]` to e4m3 in groups of 128 along `n` and back (the activation half of W8A8).

@@ -6,6 +6,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
+use crate::latent::{LatentBlocks, Latents};
 use crate::oracle;
 use crate::packed::{Activations, Expert, Experts, Packed};
 use crate::spec::{MlaSpec, RouteSpec, SequenceSpan};
@@ -106,25 +107,40 @@ pub fn cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
 }
 
 /// See [`append_latent`](crate::append_latent).
-pub fn append_latent(cache: Tensor<3>, rows: Tensor<2>, slots: &[u32]) -> Tensor<3> {
-    Tensor::from_dispatch(oracle::append_latent::<Dispatch>(
-        cache.into_dispatch(),
-        rows.into_dispatch(),
-        slots,
-    ))
+pub fn append_latent(
+    cache: impl Into<LatentBlocks>,
+    rows: Tensor<2>,
+    slots: &[u32],
+) -> LatentBlocks {
+    let rows = rows.into_dispatch();
+    LatentBlocks::new(match cache.into().into_latents() {
+        Latents::Floats { rows: cache } => Latents::Floats {
+            rows: oracle::append_latent::<Dispatch>(cache, rows, slots),
+        },
+        Latents::Fp8 { blocks } => Latents::Fp8 {
+            blocks: oracle::append_fp8_latent::<Dispatch>(blocks, rows, slots),
+        },
+    })
+}
+
+/// The tokens in `slots` as floats: `[slots, latent + rope]`.
+pub fn latent_rows(cache: impl Into<LatentBlocks>, slots: &[u32]) -> Tensor<2> {
+    let slots = slots.iter().map(|slot| *slot as usize);
+    let rows = oracle::latent_rows::<Dispatch>(&cache.into().into_latents(), slots);
+    Tensor::from_dispatch(rows.0)
 }
 
 /// See [`mla_attention`](crate::mla_attention).
 pub fn mla_attention(
     query: Tensor<3>,
-    cache: Tensor<3>,
+    cache: impl Into<LatentBlocks>,
     kv_b: &Weight,
     spec: MlaSpec,
     spans: &[SequenceSpan],
 ) -> Tensor<2> {
     Tensor::from_dispatch(oracle::mla_attention::<Dispatch>(
         query.into_dispatch(),
-        cache.into_dispatch(),
+        &cache.into().into_latents(),
         &merged(kv_b),
         spec,
         spans,

@@ -255,6 +255,15 @@ impl<B: Backend> Ints<B> {
         Ints(B::int_cat(parts.into_iter().map(|p| p.0).collect(), dim))
     }
 
+    pub(crate) fn write(self, dim: usize, start: usize, value: Self) -> Self {
+        let slices = slices(&self.0.shape(), dim, start, start + value.shape()[dim]);
+        Ints(B::int_slice_assign(self.0, &slices, value.0))
+    }
+
+    pub(crate) fn select(self, dim: usize, indices: Self) -> Self {
+        Ints(B::int_select(self.0, dim, indices.0))
+    }
+
     pub(crate) fn shift_right(self, bits: u32) -> Self {
         if bits == 0 {
             return self;

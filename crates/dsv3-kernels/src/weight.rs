@@ -55,7 +55,7 @@ enum Repr {
 }
 
 /// Whether `device` runs on the CPU, where a weight may stay a view of a mapped file.
-fn is_cpu(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     matches!(
         device.clone().inner().as_dispatch(),
         DispatchDevice::Flex(_)

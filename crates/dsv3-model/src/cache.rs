@@ -1,20 +1,20 @@
 //! The paged latent cache.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Device;
+use dsv3_kernels::{LatentBlocks, LatentFormat};
 use dsv3_weights::ModelArgs;
-
-use crate::options::Precision;
 
 /// For each layer, blocks of cached tokens: the normalised latent, then the rotated key.
 ///
 /// A block is named by its id in every layer alike; who owns which is the engine's business.
 #[derive(Debug)]
 pub struct LatentCache {
-    layers: Vec<Option<Tensor<3>>>,
+    layers: Vec<Option<LatentBlocks>>,
     blocks: usize,
     block_size: usize,
-    width: usize,
-    precision: Precision,
+    /// Of one token in one layer.
+    bytes: usize,
+    format: LatentFormat,
 }
 
 impl LatentCache {
@@ -24,19 +24,17 @@ impl LatentCache {
         layers: usize,
         blocks: usize,
         block_size: usize,
-        precision: Precision,
+        format: LatentFormat,
         device: &Device,
     ) -> Self {
-        let width = args.latent_dim();
-        let dtype: DType = precision.dtype();
+        let [latent, rope] = [args.kv_lora_rank, args.qk_rope_head_dim];
+        let empty = || LatentBlocks::zeros(format, [blocks, block_size], [latent, rope], device);
         LatentCache {
-            layers: (0..layers)
-                .map(|_| Some(Tensor::zeros([blocks, block_size, width], (device, dtype))))
-                .collect(),
+            layers: (0..layers).map(|_| Some(empty())).collect(),
             blocks,
             block_size,
-            width,
-            precision,
+            bytes: format.bytes(latent, rope),
+            format,
         }
     }
 
@@ -55,17 +53,22 @@ impl LatentCache {
         self.layers.len()
     }
 
+    /// How tokens are kept.
+    pub fn format(&self) -> LatentFormat {
+        self.format
+    }
+
     /// Bytes of one token in all layers.
     pub fn bytes_per_token(&self) -> usize {
-        self.layers.len() * self.width * self.precision.dtype().size()
+        self.layers.len() * self.bytes
     }
 
     /// Take a layer's blocks out, so that they are written in place; [`put`](Self::put) them back.
-    pub(crate) fn take(&mut self, layer: usize) -> Option<Tensor<3>> {
+    pub(crate) fn take(&mut self, layer: usize) -> Option<LatentBlocks> {
         self.layers.get_mut(layer).and_then(Option::take)
     }
 
-    pub(crate) fn put(&mut self, layer: usize, blocks: Tensor<3>) {
+    pub(crate) fn put(&mut self, layer: usize, blocks: LatentBlocks) {
         if let Some(slot) = self.layers.get_mut(layer) {
             *slot = Some(blocks);
         }

@@ -26,6 +26,14 @@ pub enum ModelError {
         /// The format asked for.
         dtype: &'static str,
     },
+    /// A format that the device can't keep cached tokens in.
+    #[error("{device} can't hold a cache in {format}, for want of bf16; choose f32")]
+    UnsupportedCache {
+        /// The device.
+        device: String,
+        /// The format asked for.
+        format: &'static str,
+    },
     /// A token id outside the vocabulary.
     #[error(
         "token id {token} is outside the vocabulary of {vocab_size}; was the text encoded with another model's tokenizer?"

@@ -48,7 +48,7 @@ mod transformer;
 pub use batch::{ForwardBatch, SequenceSlice};
 pub use block::Block;
 pub use cache::LatentCache;
-pub use dsv3_kernels::MlaForm;
+pub use dsv3_kernels::{LatentFormat, MlaForm};
 pub use dsv3_weights::{Checkpoint, ModelArgs};
 pub use embedding::Embedding;
 pub use error::ModelError;

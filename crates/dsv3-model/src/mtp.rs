@@ -109,7 +109,7 @@ impl MtpModule {
             1,
             blocks,
             block_size,
-            model.precision(),
+            model.cache_format(),
             model.device(),
         )
     }

@@ -1,7 +1,7 @@
 //! How a model is to be run: device, arithmetic, form of attention.
 
 use burn::tensor::{DType, Device};
-use dsv3_kernels::MlaForm;
+use dsv3_kernels::{LatentFormat, MlaForm};
 
 /// The number format of activations between the operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,14 @@ impl Precision {
         match self {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
+        }
+    }
+
+    /// How a cache keeps such activations as they are.
+    pub fn latent_format(self) -> LatentFormat {
+        match self {
+            Precision::F32 => LatentFormat::F32,
+            Precision::Bf16 => LatentFormat::Bf16,
         }
     }
 
@@ -54,6 +62,8 @@ pub struct LoadOptions {
     pub quantize_activations: bool,
     /// The form of latent attention.
     pub attention: AttentionForm,
+    /// How caches keep their tokens; where it is left out, in the precision of the activations.
+    pub cache: Option<LatentFormat>,
 }
 
 impl LoadOptions {
@@ -64,7 +74,13 @@ impl LoadOptions {
             precision: Precision::F32,
             quantize_activations: false,
             attention: AttentionForm::Auto,
+            cache: None,
         }
+    }
+
+    /// How caches keep their tokens.
+    pub fn cache_format(&self) -> LatentFormat {
+        self.cache.unwrap_or(self.precision.latent_format())
     }
 
     /// On the CPU.

@@ -1,6 +1,7 @@
 //! The whole model.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use dsv3_kernels::LatentFormat;
 use dsv3_weights::{Checkpoint, ModelArgs, RopeScaling};
 
 use crate::batch::ForwardBatch;
@@ -61,7 +62,8 @@ impl Transformer {
     ///
     /// # Errors
     /// [`ModelError::Weights`] when a tensor is missing, misshapen or of a wrong format,
-    /// [`ModelError::UnsupportedDtype`] when the device can't compute in the precision asked for.
+    /// [`ModelError::UnsupportedDtype`] when the device can't compute in the precision asked for,
+    /// [`ModelError::UnsupportedCache`] when it can't hold a cache of the format asked for.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, ModelError> {
         Self::load_with_progress(checkpoint, options, &mut |_, _| {})
     }
@@ -79,6 +81,13 @@ impl Transformer {
             return Err(ModelError::UnsupportedDtype {
                 device: format!("{:?}", options.device),
                 dtype: options.precision.name(),
+            });
+        }
+        let format = options.cache_format();
+        if format != LatentFormat::F32 && !options.device.supports_dtype(DType::BF16) {
+            return Err(ModelError::UnsupportedCache {
+                device: format!("{:?}", options.device),
+                format: format.name(),
             });
         }
         let loader = Loader {
@@ -155,15 +164,19 @@ impl Transformer {
         }
     }
 
-    /// A cache for this model with room for `blocks · block_size` tokens, in the precision of
-    /// the activations.
+    /// How its caches keep their tokens.
+    pub fn cache_format(&self) -> LatentFormat {
+        self.options.cache_format()
+    }
+
+    /// A cache for this model with room for `blocks · block_size` tokens.
     pub fn new_cache(&self, blocks: usize, block_size: usize) -> LatentCache {
         LatentCache::new(
             &self.args,
             self.blocks.len(),
             blocks,
             block_size,
-            self.options.precision,
+            self.cache_format(),
             &self.options.device,
         )
     }

@@ -1,13 +1,14 @@
-//! All that a training from nothing is told: `fixtures/dsv3-tiny/recipe.json`.
+//! All that a training on generated tasks is told: `fixtures/dsv3-tiny/recipe.json`.
 
 use dsv3_tasks::Mix;
 use serde::{Deserialize, Serialize};
 
+use crate::data::ContentHash;
 use crate::error::TrainError;
 use crate::run::RunOptions;
 use crate::trainer::TrainOptions;
 
-/// A training from nothing, on generated tasks.
+/// A training of all weights, on generated tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -39,8 +40,9 @@ impl Recipe {
     }
 
     /// What a continued run must have in common with its beginning, as text. How long the run is
-    /// and how often it is saved may change.
-    pub fn fingerprint(&self, config: &str, tokenizer: &[u8]) -> String {
+    /// and how often it is saved may change. `start` has the bytes of the weights that the run began
+    /// with, where they were not drawn from the seed.
+    pub fn fingerprint(&self, config: &str, tokenizer: &[u8], start: Option<&[u8]>) -> String {
         let fixed = serde_json::json!({
             "seed": self.seed,
             "train": self.train,
@@ -50,7 +52,12 @@ impl Recipe {
             "config": config,
         });
         let tokenizer = String::from_utf8_lossy(tokenizer);
-        let hash = crate::data::hash_text(&format!("{fixed}{tokenizer}"));
+        let mut hash = ContentHash::new();
+        hash.piece(format!("{fixed}{tokenizer}").as_bytes());
+        if let Some(start) = start {
+            hash.piece(start);
+        }
+        let hash = hash.finish();
         format!("{hash:016x}")
     }
 }

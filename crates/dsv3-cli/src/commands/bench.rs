@@ -16,7 +16,7 @@ use dsv3_kernels::DeviceSpec;
 use self::projection::Target;
 use self::report::{Machine, Report, Subject};
 use self::workload::Workload;
-use crate::cli::{Dtype, Global, LoadArgs};
+use crate::cli::{CacheFormat, Dtype, Global, LoadArgs};
 use crate::error::{INTERRUPTED, usage};
 use crate::output::{say, say_json};
 use crate::{interrupt, machine, model};
@@ -67,9 +67,12 @@ pub(crate) struct BenchArgs {
         allow_negative_numbers = true
     )]
     pub(crate) bandwidth: Option<f64>,
-    /// Format of activations and of the cache
+    /// Format of activations
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) dtype: Dtype,
+    /// How the cache keeps its tokens [default: as --dtype]
+    #[arg(long, value_enum)]
+    pub(crate) cache: Option<CacheFormat>,
     /// Round activations to fp8 in front of fp8 weights, as DeepSeek trained
     #[arg(long)]
     pub(crate) w8a8: bool,
@@ -91,13 +94,20 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     let opened = model::open(global)?;
     let on_cpu = global.device == DeviceSpec::Cpu;
     let available = machine::memory().1;
-    let precision = args.dtype.precision();
+    let load = LoadArgs {
+        dtype: args.dtype,
+        cache: args.cache,
+        w8a8: args.w8a8,
+        context: None,
+        adapter: args.adapter.clone(),
+    };
+    let cache = load.cache_format();
     workload.check_positions(opened.args(), &opened.dir)?;
     if let (true, Some(available)) = (on_cpu, available) {
-        workload.check_memory(opened.args(), precision, available)?;
+        workload.check_memory(opened.args(), cache, available)?;
     }
     let target = args.project.as_ref();
-    let target = target.map(|config| Target::open(config, opened.checkpoint(), precision));
+    let target = target.map(|config| Target::open(config, opened.checkpoint(), cache));
     let target = target.transpose()?;
     if let Some(target) = &target {
         workload.check_projection(target)?;
@@ -108,12 +118,6 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         true => machine::memory_read(available),
         false => None,
     };
-    let load = LoadArgs {
-        dtype: args.dtype,
-        w8a8: args.w8a8,
-        context: None,
-        adapter: args.adapter.clone(),
-    };
     let weight_bytes = opened.checkpoint().data_bytes();
     let loaded = opened.load_model(global, &load)?;
     interrupt::install()?;
@@ -121,12 +125,13 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     let measurements = measure::run(&loaded, &workload, &listening)?;
     let interrupted = listening.pressed();
 
-    let needed = weight_bytes.saturating_add(workload.cache_bytes(opened.args(), precision));
+    let needed = weight_bytes.saturating_add(workload.cache_bytes(opened.args(), cache));
     let subject = Subject {
         model: opened.dir.display().to_string(),
         adapter: args.adapter.map(|dir| dir.display().to_string()),
         device: global.device.to_string(),
-        dtype: precision.name(),
+        dtype: args.dtype.precision().name(),
+        cache: cache.name(),
         w8a8: args.w8a8,
         weight_bytes,
         fits_memory: available.filter(|_| on_cpu).map(|bytes| needed <= bytes),

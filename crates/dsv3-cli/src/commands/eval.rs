@@ -47,6 +47,7 @@ fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
         },
         device: global.device.to_string(),
         dtype: args.load.dtype.precision().name().to_owned(),
+        cache: args.load.cache_format().name().to_owned(),
         w8a8: args.load.w8a8,
         seed: options.seed,
         count: options.count,

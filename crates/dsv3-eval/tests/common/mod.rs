@@ -183,6 +183,7 @@ pub fn report(prepared: &Prepared, outcomes: &[Outcome]) -> Report {
         model: "scripted".into(),
         device: "none".into(),
         dtype: "f32".into(),
+        cache: "f32".into(),
         w8a8: false,
         seed: 1,
         count: 4,

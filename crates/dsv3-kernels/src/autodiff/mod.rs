@@ -15,6 +15,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::DType;
 
+use crate::latent::Latents;
 use crate::ops::Dsv3Ops;
 use crate::oracle;
 use crate::packed::{Activations, Experts, Packed, Routed};
@@ -157,16 +158,16 @@ impl<B: Backend + Dsv3Training, C: CheckpointStrategy> Dsv3Ops for Autodiff<B, C
 
     fn mla_attention(
         query: FloatTensor<Self>,
-        cache: FloatTensor<Self>,
+        cache: Latents<Self>,
         kv_b: Packed<Self>,
         spec: MlaSpec,
         spans: Spans,
     ) -> FloatTensor<Self> {
-        match B::kernels() {
-            Some(kernels) if is_f32(&query) && is_f32(&cache) => {
-                attention::mla_attention::<B, C>(query, cache, kv_b, spec, spans, kernels)
+        match (B::kernels(), cache) {
+            (Some(kernels), Latents::Floats { rows }) if is_f32(&query) && is_f32(&rows) => {
+                attention::mla_attention::<B, C>(query, rows, kv_b, spec, spans, kernels)
             }
-            _ => oracle::mla_attention::<Self>(query, cache, &kv_b, spec, &spans),
+            (_, cache) => oracle::mla_attention::<Self>(query, &cache, &kv_b, spec, &spans),
         }
     }
 }

@@ -13,6 +13,16 @@ use super::wide::exp;
 /// Keys of a tile.
 const TILE: usize = 64;
 
+/// Where the keys and values of a sequence come from.
+pub(super) trait Source {
+    /// Those of the tokens `tile`, whose first one is token 0 of the tables.
+    fn tile<L: Lanes>(
+        &mut self,
+        lanes: L,
+        tile: Range<usize>,
+    ) -> (Table<'_, [f32; UNIT]>, Table<'_, f32>);
+}
+
 /// Keys or values where they lie: token `i` begins at `starts[i]`.
 #[derive(Clone, Copy)]
 pub(super) struct Table<'a, T> {
@@ -25,6 +35,32 @@ impl<'a, T> Table<'a, T> {
     #[inline(always)]
     fn row(&self, i: usize) -> &'a [T] {
         &self.data[self.starts[i]..][..self.width]
+    }
+
+    #[inline(always)]
+    fn part(&self, tokens: Range<usize>) -> Table<'a, T> {
+        Table {
+            data: self.data,
+            starts: &self.starts[tokens],
+            width: self.width,
+        }
+    }
+}
+
+/// Keys and values that are f32 already.
+pub(super) struct InPlace<'a> {
+    pub(super) keys: Table<'a, [f32; UNIT]>,
+    pub(super) values: Table<'a, f32>,
+}
+
+impl Source for InPlace<'_> {
+    #[inline(always)]
+    fn tile<L: Lanes>(
+        &mut self,
+        _: L,
+        tile: Range<usize>,
+    ) -> (Table<'_, [f32; UNIT]>, Table<'_, f32>) {
+        (self.keys.part(tile.clone()), self.values.part(tile))
     }
 }
 
@@ -77,49 +113,68 @@ impl State {
 }
 
 /// `queries` over the keys of `range`, added to what `state` knows.
-pub(super) struct Attend<'a> {
+pub(super) struct Attend<'a, S> {
     /// `[queries, units]`
     pub(super) queries: &'a [[f32; UNIT]],
     /// For each query, how many keys it sees, counted from key 0.
     pub(super) visible: &'a [usize],
-    pub(super) keys: Table<'a, [f32; UNIT]>,
-    pub(super) values: Table<'a, f32>,
+    pub(super) source: S,
     pub(super) range: Range<usize>,
     pub(super) softmax_scale: f32,
     pub(super) state: &'a mut State,
 }
 
-impl Kernel for Attend<'_> {
+impl<S: Source> Kernel for Attend<'_, S> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(mut self, lanes: L) {
+    fn run<L: Lanes>(self, lanes: L) {
+        let mut source = self.source;
         let mut scores = vec![[0f32; TILE]; self.visible.len()];
         let mut start = self.range.start;
         while start < self.range.end {
             let end = (start + TILE).min(self.range.end);
-            self.scores(lanes, start..end, &mut scores);
+            let (keys, values) = source.tile(lanes, start..end);
+            let mut tile = Tile {
+                queries: self.queries,
+                keys,
+                values,
+                len: end - start,
+                softmax_scale: self.softmax_scale,
+                state: &mut *self.state,
+            };
+            tile.scores(lanes, &mut scores);
             for (q, scores) in scores.iter_mut().enumerate() {
                 let seen = self.visible[q].saturating_sub(start).min(end - start);
-                self.soften(lanes, q, &mut scores[..seen]);
+                tile.soften(lanes, q, &mut scores[..seen]);
                 scores[seen..].fill(0.0);
             }
-            self.weigh(lanes, start..end, &scores);
+            tile.weigh(lanes, &scores);
             start = end;
         }
     }
 }
 
-impl Attend<'_> {
+/// A few keys, and all queries.
+struct Tile<'a> {
+    queries: &'a [[f32; UNIT]],
+    keys: Table<'a, [f32; UNIT]>,
+    values: Table<'a, f32>,
+    len: usize,
+    softmax_scale: f32,
+    state: &'a mut State,
+}
+
+impl Tile<'_> {
     /// Scores of all queries against a tile: four keys and up to four queries at a time.
     #[inline(always)]
-    fn scores<L: Lanes>(&self, l: L, tile: Range<usize>, scores: &mut [[f32; TILE]]) {
+    fn scores<L: Lanes>(&self, l: L, scores: &mut [[f32; TILE]]) {
         let mut q = 0;
         while q < scores.len() {
             q += match scores.len() - q {
-                1 => self.scores_of::<L, 1>(l, q, tile.clone(), scores),
-                2 | 3 => self.scores_of::<L, 2>(l, q, tile.clone(), scores),
-                _ => self.scores_of::<L, 4>(l, q, tile.clone(), scores),
+                1 => self.scores_of::<L, 1>(l, q, scores),
+                2 | 3 => self.scores_of::<L, 2>(l, q, scores),
+                _ => self.scores_of::<L, 4>(l, q, scores),
             };
         }
     }
@@ -129,16 +184,15 @@ impl Attend<'_> {
         &self,
         l: L,
         first: usize,
-        tile: Range<usize>,
         scores: &mut [[f32; TILE]],
     ) -> usize {
         const KEYS: usize = 4;
         let units = self.keys.width;
         let queries: [&[[f32; UNIT]]; Q] =
             std::array::from_fn(|q| &self.queries[(first + q) * units..][..units]);
-        let mut at = tile.start;
-        while at < tile.end {
-            let count = (tile.end - at).min(KEYS);
+        let mut at = 0;
+        while at < self.len {
+            let count = (self.len - at).min(KEYS);
             // Where there are fewer than four keys left the last one is taken again.
             let keys: [&[[f32; UNIT]]; KEYS] =
                 std::array::from_fn(|k| self.keys.row(at + k.min(count - 1)));
@@ -156,8 +210,7 @@ impl Attend<'_> {
             }
             for (k, sums) in sums.iter().take(count).enumerate() {
                 for (q, sum) in sums.iter().enumerate() {
-                    let to = at - tile.start + k;
-                    scores[first + q][to] = l.sum(*sum) * self.softmax_scale;
+                    scores[first + q][at + k] = l.sum(*sum) * self.softmax_scale;
                 }
             }
             at += count;
@@ -197,13 +250,13 @@ impl Attend<'_> {
 
     /// The tile's values, weighed, onto the sums: four queries and four registers at a time.
     #[inline(always)]
-    fn weigh<L: Lanes>(&mut self, l: L, tile: Range<usize>, scores: &[[f32; TILE]]) {
+    fn weigh<L: Lanes>(&mut self, l: L, scores: &[[f32; TILE]]) {
         let mut q = 0;
         while q < scores.len() {
             q += match scores.len() - q {
-                1 => self.weigh_of::<L, 1>(l, q, tile.clone(), scores),
-                2 | 3 => self.weigh_of::<L, 2>(l, q, tile.clone(), scores),
-                _ => self.weigh_of::<L, 4>(l, q, tile.clone(), scores),
+                1 => self.weigh_of::<L, 1>(l, q, scores),
+                2 | 3 => self.weigh_of::<L, 2>(l, q, scores),
+                _ => self.weigh_of::<L, 4>(l, q, scores),
             };
         }
     }
@@ -213,7 +266,6 @@ impl Attend<'_> {
         &mut self,
         l: L,
         first: usize,
-        tile: Range<usize>,
         scores: &[[f32; TILE]],
     ) -> usize {
         let width = self.values.width;
@@ -221,8 +273,8 @@ impl Attend<'_> {
         let mut chunk = 0;
         while chunk < full {
             chunk += match full - chunk {
-                1..4 => self.weigh_chunks::<L, Q, 1>(l, first, chunk, tile.clone(), scores),
-                _ => self.weigh_chunks::<L, Q, 4>(l, first, chunk, tile.clone(), scores),
+                1..4 => self.weigh_chunks::<L, Q, 1>(l, first, chunk, scores),
+                _ => self.weigh_chunks::<L, Q, 4>(l, first, chunk, scores),
             };
         }
         let rest = full * LANES;
@@ -232,7 +284,7 @@ impl Attend<'_> {
         for (q, scores) in scores.iter().enumerate().skip(first).take(Q) {
             let sums = &mut self.state.sums[q * width + rest..(q + 1) * width];
             let mut sum = l.load(&padded(sums));
-            for (i, score) in tile.clone().zip(scores) {
+            for (i, score) in scores.iter().enumerate().take(self.len) {
                 let value = l.load(&padded(&self.values.row(i)[rest..]));
                 sum = l.mul_add(l.splat(*score), value, sum);
             }
@@ -248,7 +300,6 @@ impl Attend<'_> {
         l: L,
         first: usize,
         chunk: usize,
-        tile: Range<usize>,
         scores: &[[f32; TILE]],
     ) -> usize {
         let width = self.values.width;
@@ -260,14 +311,16 @@ impl Attend<'_> {
                 *sum = l.load(from);
             }
         }
-        for (s, i) in tile.enumerate() {
-            let (values, _) = self.values.row(i)[chunk * LANES..][..C * LANES].as_chunks::<LANES>();
+        let starts = self.values.starts.iter().take(self.len);
+        for (i, start) in starts.enumerate() {
+            let (values, _) =
+                self.values.data[start + chunk * LANES..][..C * LANES].as_chunks::<LANES>();
             let mut lanes = [l.splat(0.0); C];
             for (to, from) in lanes.iter_mut().zip(values) {
                 *to = l.load(from);
             }
             for (q, sums) in sums.iter_mut().enumerate() {
-                let score = l.splat(scores[first + q][s]);
+                let score = l.splat(scores[first + q][i]);
                 for (sum, value) in sums.iter_mut().zip(&lanes) {
                     *sum = l.mul_add(score, *value, *sum);
                 }

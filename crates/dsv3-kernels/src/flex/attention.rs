@@ -4,19 +4,16 @@
 //! held (see [`attend`](super::attend)). How the work is cut depends on the sequence alone, so its
 //! numbers depend neither on its neighbours nor on the number of threads.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use burn_flex::FlexTensor;
-
-use super::attend::{Attend, State, Table};
+use super::attend::{Attend, InPlace, State, Table};
 use super::combine::Combine;
 use super::decode::UNIT;
 use super::dots::{Activated, Dots, padded_rows};
 use super::lanes::InstructionSet;
+use super::latents::{Apart, Stored, TakeApart, Tiles};
 use super::rows::Rows;
 use super::team;
-use super::{dim, floats};
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
 
 /// Heads that share a pass over the cache in the absorbed form.
@@ -28,34 +25,26 @@ const STRETCH: usize = 2048;
 pub(super) struct Call<'a> {
     /// `[T, heads, nope + rope]`
     pub(super) query: &'a [f32],
-    /// `[blocks, block_size, latent + rope]`
-    pub(super) cache: &'a FlexTensor,
+    pub(super) cache: Stored<'a>,
+    pub(super) block_size: usize,
     /// `[heads · (nope + value), latent]`
     pub(super) kv_b: &'a Rows,
     pub(super) spec: MlaSpec,
 }
 
-/// One sequence's cached rows, found through its blocks.
-struct Cached<'a> {
-    values: Cow<'a, [f32]>,
-    /// Start of each token's row in `values`.
-    starts: Vec<usize>,
-    latent: usize,
-    width: usize,
-    /// The same rows in whole units, the last one filled up with zeros.
-    units: Cow<'a, [[f32; UNIT]]>,
-    unit_starts: Vec<usize>,
+/// One sequence's cached tokens.
+struct Cached {
+    /// Where each is.
+    slots: Vec<usize>,
+    form: Form,
 }
 
-impl Cached<'_> {
-    /// The latent and the rotated key of token `i`.
-    fn row(&self, i: usize) -> (&[f32], &[f32]) {
-        self.values[self.starts[i]..][..self.width].split_at(self.latent)
-    }
-
-    fn len(&self) -> usize {
-        self.starts.len()
-    }
+/// What all heads of a sequence share.
+enum Form {
+    /// Queries in the latent space, `[heads · n, units]`; every stretch of keys needs them.
+    Absorbed(Vec<[f32; UNIT]>),
+    /// Latents to be expanded, rotated keys to be put behind.
+    Naive(Apart),
 }
 
 /// A part of a call: a sequence, heads, cached tokens.
@@ -69,19 +58,7 @@ impl Call<'_> {
     /// → `[T, heads · value]`.
     pub(super) fn run(&self, spans: &[SequenceSpan], tokens: usize) -> Vec<f32> {
         let MlaSpec { heads, value, .. } = self.spec;
-        let (block_size, width) = (dim(self.cache, 1), dim(self.cache, 2));
-        let caches: Vec<Cached<'_>> = spans
-            .iter()
-            .map(|span| self.cached(span, block_size, width))
-            .collect();
-        // Queries of the absorbed form are needed by every stretch of keys.
-        let absorbed: Vec<Vec<[f32; UNIT]>> = spans
-            .iter()
-            .map(|span| match span.form {
-                MlaForm::Absorbed => self.absorbed_queries(span),
-                MlaForm::Naive => Vec::new(),
-            })
-            .collect();
+        let caches: Vec<Cached> = spans.iter().map(|span| self.cached(span)).collect();
         let tasks = self.tasks(spans);
         let states: Vec<State> = team::map(
             tasks.len(),
@@ -89,9 +66,9 @@ impl Call<'_> {
             |(), task| {
                 let task = &tasks[task];
                 let (span, cached) = (&spans[task.span], &caches[task.span]);
-                match span.form {
-                    MlaForm::Naive => self.naive(span, cached, task),
-                    MlaForm::Absorbed => self.absorbed(span, cached, task, &absorbed[task.span]),
+                match &cached.form {
+                    Form::Naive(apart) => self.naive(span, apart, task),
+                    Form::Absorbed(queries) => self.absorbed(span, &cached.slots, task, queries),
                 }
             },
         );
@@ -151,48 +128,16 @@ impl Call<'_> {
         tasks
     }
 
-    fn cached(&self, span: &SequenceSpan, block_size: usize, width: usize) -> Cached<'_> {
-        let latent = self.spec.latent;
-        let (values, starts): (Cow<'_, [f32]>, Vec<usize>) = match floats_in_place(self.cache) {
-            Some(values) => {
-                let starts = span.slots(block_size).map(|slot| slot * width);
-                (Cow::Borrowed(values), starts.collect())
-            }
-            None => {
-                // Only this sequence's rows are widened, not the whole cache.
-                let mut values = Vec::with_capacity(span.context * width);
-                for slot in span.slots(block_size) {
-                    let row = self.cache.narrow(0, slot / block_size, 1);
-                    let row = row.narrow(1, slot % block_size, 1).to_contiguous();
-                    values.extend_from_slice(&floats(&row));
-                }
-                let starts = (0..span.context).map(|i| i * width);
-                (Cow::Owned(values), starts.collect())
-            }
+    fn cached(&self, span: &SequenceSpan) -> Cached {
+        let slots: Vec<usize> = span.slots(self.block_size).collect();
+        let form = match span.form {
+            MlaForm::Absorbed => Form::Absorbed(self.absorbed_queries(span)),
+            MlaForm::Naive => Form::Naive(InstructionSet::best().run(TakeApart {
+                stored: &self.cache,
+                slots: &slots,
+            })),
         };
-        let (mut units, mut unit_starts) = (Cow::default(), Vec::new());
-        if span.form == MlaForm::Absorbed {
-            match &values {
-                Cow::Borrowed(values) if width.is_multiple_of(UNIT) => {
-                    units = Cow::Borrowed(values.as_chunks::<UNIT>().0);
-                    unit_starts = starts.iter().map(|start| start / UNIT).collect();
-                }
-                _ => {
-                    let rows = starts.iter().map(|start| &values[*start..][..width]);
-                    units = Cow::Owned(padded_rows(rows));
-                    let each = width.div_ceil(UNIT);
-                    unit_starts = (0..starts.len()).map(|i| i * each).collect();
-                }
-            }
-        }
-        Cached {
-            values,
-            starts,
-            latent,
-            width,
-            units,
-            unit_starts,
-        }
+        Cached { slots, form }
     }
 
     /// Query of token row `row`, head `h`, split into its two parts.
@@ -229,25 +174,23 @@ impl Call<'_> {
     }
 
     /// Expand this head's keys and values, then attend: means `[n, value]`.
-    fn naive(&self, span: &SequenceSpan, cached: &Cached<'_>, task: &Task) -> State {
+    fn naive(&self, span: &SequenceSpan, apart: &Apart, task: &Task) -> State {
         let MlaSpec {
             nope,
             rope,
             value,
-            latent,
             softmax_scale,
             ..
         } = self.spec;
-        let (h, n) = (task.heads.start, cached.len());
-        let mut latents = Vec::with_capacity(n * latent); // [S, latent]
-        (0..n).for_each(|i| latents.extend_from_slice(cached.row(i).0));
-        let latents = Activated::new(&latents, n);
+        let (h, n) = (task.heads.start, span.context);
+        let latents = Activated::new(&apart.latents, n); // [S, latent]
         let first = self.head_rows(h);
         let nopes = self.multiply(first..first + nope, &latents, n); // [nope, S]
         let wide = self.multiply(first + nope..first + nope + value, &latents, n); // [value, S]
         let keys = (0..n).map(|i| {
             let nope = nopes.iter().skip(i).step_by(n);
-            nope.chain(cached.row(i).1).copied().collect::<Vec<f32>>() // [nope + rope]
+            let rotated = &apart.keys[i * rope..][..rope];
+            nope.chain(rotated).copied().collect::<Vec<f32>>() // [nope + rope]
         });
         let keys = padded_rows(keys);
         let values = super::linear::transpose(wide, value, n); // [S, value]
@@ -261,15 +204,17 @@ impl Call<'_> {
         InstructionSet::best().run(Attend {
             queries: &padded_rows(queries),
             visible: &Self::visible(span, 1),
-            keys: Table {
-                data: &keys,
-                starts: &starts(units),
-                width: units,
-            },
-            values: Table {
-                data: &values,
-                starts: &starts(value),
-                width: value,
+            source: InPlace {
+                keys: Table {
+                    data: &keys,
+                    starts: &starts(units),
+                    width: units,
+                },
+                values: Table {
+                    data: &values,
+                    starts: &starts(value),
+                    width: value,
+                },
             },
             range: task.keys.clone(),
             softmax_scale,
@@ -318,37 +263,57 @@ impl Call<'_> {
     fn absorbed(
         &self,
         span: &SequenceSpan,
-        cached: &Cached<'_>,
+        slots: &[usize],
         task: &Task,
         queries: &[[f32; UNIT]],
     ) -> State {
         let MlaSpec {
-            rope,
             latent,
             softmax_scale,
             ..
         } = self.spec;
-        let units = (latent + rope).div_ceil(UNIT);
+        let units = self.cache.units();
         let count = task.heads.len() * span.rows.len();
         let first = task.heads.start * span.rows.len();
         let mut state = State::new(count, latent);
-        InstructionSet::best().run(Attend {
-            queries: &queries[first * units..][..count * units],
-            visible: &Self::visible(span, task.heads.len()),
-            keys: Table {
-                data: &cached.units,
-                starts: &cached.unit_starts,
-                width: units,
-            },
-            values: Table {
-                data: &cached.values,
-                starts: &cached.starts,
-                width: latent,
-            },
-            range: task.keys.clone(),
-            softmax_scale,
-            state: &mut state,
-        });
+        let (queries, visible) = (
+            &queries[first * units..][..count * units],
+            &Self::visible(span, task.heads.len()),
+        );
+        match self.cache.in_place() {
+            Some((units_of_all, values)) => {
+                let starts = |width: usize| slots.iter().map(|slot| slot * width).collect();
+                let [key_starts, value_starts]: [Vec<usize>; 2] =
+                    [starts(units), starts(units * UNIT)];
+                InstructionSet::best().run(Attend {
+                    queries,
+                    visible,
+                    source: InPlace {
+                        keys: Table {
+                            data: units_of_all,
+                            starts: &key_starts,
+                            width: units,
+                        },
+                        values: Table {
+                            data: values,
+                            starts: &value_starts,
+                            width: latent,
+                        },
+                    },
+                    range: task.keys.clone(),
+                    softmax_scale,
+                    state: &mut state,
+                });
+            }
+            None => InstructionSet::best().run(Attend {
+                queries,
+                visible,
+                source: Tiles::new(&self.cache, slots),
+                range: task.keys.clone(),
+                softmax_scale,
+                state: &mut state,
+            }),
+        }
         state
     }
 
@@ -369,9 +334,4 @@ impl Call<'_> {
         }
         out
     }
-}
-
-/// The tensor's values where they are f32.
-fn floats_in_place(tensor: &FlexTensor) -> Option<&[f32]> {
-    (tensor.dtype() == burn::tensor::DType::F32).then(|| tensor.storage::<f32>())
 }

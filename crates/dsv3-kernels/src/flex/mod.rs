@@ -12,6 +12,7 @@ mod dots;
 mod experts;
 mod gemm;
 mod lanes;
+mod latents;
 mod linear;
 mod norm;
 mod route;
@@ -28,6 +29,7 @@ use burn_flex::{FlexTensor, Layout};
 use half::{bf16, f16};
 use std::borrow::Cow;
 
+use crate::latent::{Fp8Latents, Latents};
 use crate::ops::Dsv3Ops;
 use crate::oracle;
 use crate::packed::{Activations, Experts, Packed, Routed};
@@ -207,53 +209,34 @@ impl Dsv3Ops for Flex {
         rows: FloatTensor<Self>,
         slots: Vec<u32>,
     ) -> FloatTensor<Self> {
-        let (dtype, width) = (cache.dtype(), dim(&cache, 2));
         let rows = rows.to_contiguous(); // [T, latent + rope]
-        let rows = floats(&rows);
-        let mut cache = cache;
-        let places = rows.chunks_exact(width).zip(&slots);
-        match dtype {
-            DType::BF16 => {
-                let values = cache.storage_mut::<bf16>();
-                for (row, slot) in places {
-                    let to = &mut values[*slot as usize * width..][..width];
-                    to.iter_mut()
-                        .zip(row)
-                        .for_each(|(to, v)| *to = bf16::from_f32(*v));
-                }
-            }
-            DType::F16 => {
-                let values = cache.storage_mut::<f16>();
-                for (row, slot) in places {
-                    let to = &mut values[*slot as usize * width..][..width];
-                    to.iter_mut()
-                        .zip(row)
-                        .for_each(|(to, v)| *to = f16::from_f32(*v));
-                }
-            }
-            _ => {
-                let values = cache.storage_mut::<f32>();
-                for (row, slot) in places {
-                    values[*slot as usize * width..][..width].copy_from_slice(row);
-                }
-            }
-        }
-        cache
+        latents::append(cache, &floats(&rows), &slots)
+    }
+
+    fn append_fp8_latent(
+        cache: Fp8Latents<Self>,
+        rows: FloatTensor<Self>,
+        slots: Vec<u32>,
+    ) -> Fp8Latents<Self> {
+        let rows = rows.to_contiguous(); // [T, latent + rope]
+        latents::append_fp8(cache, &floats(&rows), &slots)
     }
 
     fn mla_attention(
         query: FloatTensor<Self>,
-        cache: FloatTensor<Self>,
+        cache: Latents<Self>,
         kv_b: Packed<Self>,
         spec: MlaSpec,
         spans: Spans,
     ) -> FloatTensor<Self> {
-        let (query, cache) = (query.to_contiguous(), cache.to_contiguous());
+        let query = query.to_contiguous();
+        let cache = latents::contiguous(cache);
         let (tokens, dtype) = (dim(&query, 0), query.dtype());
         let rows = Rows::new(&kv_b);
         let call = attention::Call {
             query: &floats(&query),
-            cache: &cache,
+            block_size: cache.block_size(),
+            cache: latents::Stored::new(&cache, spec.latent, spec.rope),
             kv_b: &rows,
             spec,
         };

@@ -4,7 +4,7 @@ use crate::spec::{ACTIVATION_AMAX_FLOOR, ACTIVATION_GROUP, E4M3_MAX};
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 
-use crate::stock::Float;
+use crate::stock::{Float, Ints};
 
 /// The power of two between `2^low` and `2^high` that `v` reaches: the largest not above `v`, or
 /// with `ceil` the smallest not below it. `2^low · Π (1 + [v reaches the next])`.
@@ -32,6 +32,24 @@ fn round_e4m3<B: Backend>(v: Float<B>) -> Float<B> {
     let reached = power_of_two(v.clone().abs(), -6, 8, false); // 2^(exponent), from 2^-6 up
     let step = reached.scale(0.125);
     v.div(step.clone()).round().mul(step)
+}
+
+/// The e4m3 code nearest to each value, ties to even. `|v| ≤ 448`, and not NaN.
+pub(super) fn e4m3_codes<B: Backend>(v: Float<B>) -> Ints<B> {
+    let device = v.device();
+    let one = Float::<B>::zeros(&v.shape(), &device, v.dtype()).add_scalar(1.0);
+    let magnitude = v.clone().abs();
+    // How many of the powers of two from 2^-5 to 2^8 are reached: exponents above the smallest.
+    let reached = (-5..=8).map(|j| {
+        let edge = one.clone().scale(2f32.powi(j));
+        one.clone().sub(edge.greater(magnitude.clone()))
+    });
+    let exponents = reached.reduce(Float::add).unwrap_or_else(|| one.clone());
+    let step = power_of_two(magnitude.clone(), -6, 8, false).scale(0.125);
+    // Eighths of the power of two: 8 to 16, or 0 to 7 where the number is subnormal. 16 carries.
+    let eighths = magnitude.div(step).round();
+    let negative = v.below(0.0).scale(128.0);
+    exponents.scale(8.0).add(eighths).add(negative).into_ints()
 }
 
 /// `x [T, n]` → the same, as e4m3 with one scale per 128 columns would hold it.

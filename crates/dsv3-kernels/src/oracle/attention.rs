@@ -5,9 +5,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::FloatDType;
 
 use super::dequantize;
+use super::latent::latent_rows;
+use crate::latent::Latents;
 use crate::packed::Packed;
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
-use crate::stock::{Float, Ints};
+use crate::stock::Float;
 
 /// Added to the score of a position that a query may not see; `exp` of it is exactly 0.
 const HIDDEN: f32 = -1e30;
@@ -115,20 +117,10 @@ struct Operands<B: Backend> {
 }
 
 impl<B: Backend> Operands<B> {
-    fn new(
-        query: &Float<B>,
-        cache: &Float<B>,
-        block_size: usize,
-        spec: &MlaSpec,
-        span: &SequenceSpan,
-    ) -> Self {
+    fn new(query: &Float<B>, cache: &Latents<B>, spec: &MlaSpec, span: &SequenceSpan) -> Self {
         let device = query.device();
         let (n, s) = (span.rows.len(), span.context);
-        let slots = span.slots(block_size).map(|s| s as i32).collect();
-        let cached = cache
-            .clone()
-            .select(0, Ints::from_vec(slots, &device))
-            .cast(FloatDType::F32); // [S, latent + rope]
+        let cached = latent_rows(cache, span.slots(cache.block_size())); // [S, latent + rope]
         let q = query
             .clone()
             .narrow(0, span.rows.start, n)
@@ -198,10 +190,10 @@ impl<B: Backend> Operands<B> {
     }
 }
 
-/// `query [T, heads, nope + rope]`, `cache [blocks, size, latent + rope]` → `[T, heads · value]`.
+/// `query [T, heads, nope + rope]`, `cache [blocks, size]` tokens → `[T, heads · value]`.
 pub(crate) fn mla_attention<B: Backend>(
     query: FloatTensor<B>,
-    cache: FloatTensor<B>,
+    cache: &Latents<B>,
     kv_b: &Packed<B>,
     spec: MlaSpec,
     spans: &[SequenceSpan],
@@ -212,7 +204,7 @@ pub(crate) fn mla_attention<B: Backend>(
 /// As [`mla_attention`], with the factors of an adapter beside `kv_b`.
 pub(crate) fn adapted_mla_attention<B: Backend>(
     query: FloatTensor<B>,
-    cache: FloatTensor<B>,
+    cache: &Latents<B>,
     kv_b: &Packed<B>,
     factors: Option<Factors<B>>,
     spec: MlaSpec,
@@ -220,12 +212,9 @@ pub(crate) fn adapted_mla_attention<B: Backend>(
 ) -> FloatTensor<B> {
     let query = Float::<B>(query);
     let dtype = query.dtype();
-    let cache = Float::<B>(cache);
-    let [blocks, block_size, width] = [cache.dim(0), cache.dim(1), cache.dim(2)];
-    let cache = cache.reshape(&[blocks * block_size, width]); // [slots, latent + rope]
     let kv_b = KeyValue::new(kv_b, factors, &spec);
     let parts = spans.iter().filter(|s| !s.rows.is_empty()).map(|span| {
-        let operands = Operands::new(&query, &cache, block_size, &spec, span);
+        let operands = Operands::new(&query, cache, &spec, span);
         let out = match span.form {
             MlaForm::Naive => operands.naive(&kv_b, &spec),
             MlaForm::Absorbed => operands.absorbed(&kv_b, &spec),

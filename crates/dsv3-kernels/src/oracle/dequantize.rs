@@ -10,7 +10,7 @@ use crate::packed::{GROUP_UNIT, GroupCodes, HalfFormat, Packed};
 use crate::stock::{Float, Ints};
 
 /// The stored bytes as integers `[out, row_bytes]`, padding cut off.
-fn bytes<B: Backend>(data: Ints<B>, out: usize, row_bytes: usize) -> Ints<B> {
+pub(super) fn bytes<B: Backend>(data: Ints<B>, out: usize, row_bytes: usize) -> Ints<B> {
     if data.0.dtype() == DType::U8 {
         return data.cast(burn::tensor::IntDType::I32);
     }
@@ -93,7 +93,7 @@ fn half_values<B: Backend>(bytes: Ints<B>, format: HalfFormat, device: &Device<B
 }
 
 /// Block scales `[⌈out/r⌉, ⌈in/c⌉]` repeated over their blocks: `[out, in]`.
-fn expand_blocks<B: Backend>(
+pub(super) fn expand_blocks<B: Backend>(
     scale: Float<B>,
     [r, c]: [usize; 2],
     out: usize,

@@ -16,7 +16,7 @@ pub(crate) use activations::quantize_activations;
 pub(crate) use attention::{Factors, adapted_mla_attention, mla_attention};
 pub(crate) use dequantize::dequantize;
 pub(crate) use experts::{grouped_experts, packed_experts};
-pub(crate) use latent::append_latent;
+pub(crate) use latent::{append_fp8_latent, append_latent, latent_rows};
 pub(crate) use linear::packed_linear;
 pub(crate) use loss::cross_entropy;
 pub(crate) use norm::rms_norm;

@@ -33,6 +33,9 @@ struct Cli {
     /// The model's folder, with config.json and recipe.json
     #[arg(long, global = true, default_value = "fixtures/dsv3-tiny")]
     model: PathBuf,
+    /// The recipe [default: recipe.json in the model's folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,6 +65,10 @@ enum Command {
         /// The folder of the run: state, log, curves
         #[arg(long)]
         run: PathBuf,
+        /// Begin with this checkpoint's weights instead of drawn ones; a run that has begun goes on
+        /// from its own
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
         /// Write the weights of the run's state to the model's folder and train no further
         #[arg(long)]
         export_only: bool,
@@ -80,7 +87,8 @@ fn read(path: &Path) -> Result<String> {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let recipe = Recipe::from_json(&read(&cli.model.join("recipe.json"))?)?;
+    let path = cli.recipe.unwrap_or_else(|| cli.model.join("recipe.json"));
+    let recipe = Recipe::from_json(&read(&path)?)?;
     match cli.command {
         Command::Corpus {
             out,
@@ -89,7 +97,11 @@ fn main() -> Result<()> {
             messages,
         } => corpus(&recipe, out.as_deref(), count, held_out, messages),
         Command::Tokenizer => tokenizer(&recipe, &cli.model),
-        Command::Train { run, export_only } => train(&recipe, &cli.model, &run, export_only),
+        Command::Train {
+            run,
+            from,
+            export_only,
+        } => train(&recipe, &cli.model, &run, from.as_deref(), export_only),
     }
 }
 
@@ -171,21 +183,50 @@ impl Observer for Shown {
     }
 }
 
-fn train(recipe: &Recipe, model: &Path, dir: &Path, export_only: bool) -> Result<()> {
+/// Write what the run begins with to `start`: drawn values, or those of the checkpoint `from` if
+/// `start` is not there yet. Returns what tells such a beginning from others.
+fn write_start(
+    recipe: &Recipe,
+    config: &str,
+    from: Option<&Path>,
+    start: &Path,
+) -> Result<Option<Vec<u8>>> {
+    let args = dsv3_weights::ModelArgs::from_json_bytes(config.as_bytes())?;
+    let f32 = ExportOptions {
+        shard_bytes: usize::MAX,
+        f32: true,
+    };
+    let Some(from) = from else {
+        let first = initial_values(&args, recipe.seed).map(Ok);
+        write_checkpoint(start, config, first, &f32)?;
+        return Ok(None);
+    };
+    let weights = start.join("model.safetensors");
+    if !weights.exists() {
+        let checkpoint = Checkpoint::open(from)?;
+        let trainer = Trainer::new(&checkpoint, recipe.train.clone(), &Device::flex())?;
+        let values = trained_values(&args, trainer.parameters());
+        write_checkpoint(start, config, values, &f32)?;
+    }
+    let bytes = fs::read(&weights).with_context(|| format!("reading {}", weights.display()))?;
+    Ok(Some(bytes))
+}
+
+fn train(
+    recipe: &Recipe,
+    model: &Path,
+    dir: &Path,
+    from: Option<&Path>,
+    export_only: bool,
+) -> Result<()> {
     let config = read(&model.join("config.json"))?;
     let args = dsv3_weights::ModelArgs::from_json_bytes(config.as_bytes())?;
     let tokenizer_json = fs::read(model.join("tokenizer.json"))
         .context("reading tokenizer.json; make it with `cargo xtask fixtures tokenizer`")?;
     let tokenizer = Tokenizer::from_bytes(&tokenizer_json)?;
-    let fingerprint = recipe.fingerprint(&config, &tokenizer_json);
-
     let start = dir.join("start");
-    let first = initial_values(&args, recipe.seed).map(Ok);
-    let f32 = ExportOptions {
-        shard_bytes: usize::MAX,
-        f32: true,
-    };
-    write_checkpoint(&start, &config, first, &f32)?;
+    let begun = write_start(recipe, &config, from, &start)?;
+    let fingerprint = recipe.fingerprint(&config, &tokenizer_json, begun.as_deref());
     let checkpoint = Checkpoint::open(&start)?;
     let mut trainer = Trainer::new(&checkpoint, recipe.train.clone(), &Device::flex())?;
     eprintln!("{} parameters", trainer.parameters().count());

@@ -3,7 +3,7 @@
 use std::array;
 use std::path::Path;
 
-use dsv3_model::{Checkpoint, ModelArgs, Precision};
+use dsv3_model::{Checkpoint, LatentFormat, ModelArgs};
 use dsv3_weights::{
     CacheDtype, Component, ComponentPlan, Inventory, Plan, PlanFormat, PlanOptions,
 };
@@ -62,11 +62,11 @@ impl Target {
     pub(super) fn open(
         config: &Path,
         measured: &Checkpoint,
-        precision: Precision,
+        cache: LatentFormat,
     ) -> anyhow::Result<Self> {
         let args = ModelArgs::from_file(config)?;
         let (format, name) = format_of(measured);
-        Target::new(config, args, measured.args(), (format, name), precision)
+        Target::new(config, args, measured.args(), (format, name), cache)
     }
 
     fn new(
@@ -74,11 +74,12 @@ impl Target {
         args: ModelArgs,
         measured: &ModelArgs,
         (format, name): (PlanFormat, &'static str),
-        precision: Precision,
+        cache: LatentFormat,
     ) -> anyhow::Result<Self> {
-        let cache_dtype = match precision {
-            Precision::F32 => CacheDtype::F32,
-            Precision::Bf16 => CacheDtype::Bf16,
+        let cache_dtype = match cache {
+            LatentFormat::F32 => CacheDtype::F32,
+            LatentFormat::Bf16 => CacheDtype::Bf16,
+            LatentFormat::Fp8 => CacheDtype::Fp8,
         };
         let plan = |args: &ModelArgs, format| {
             let options = PlanOptions {
@@ -278,7 +279,14 @@ mod tests {
 
     fn target(args: ModelArgs, measured: &ModelArgs) -> Target {
         let format = (PlanFormat::Fp8, "fp8");
-        Target::new(Path::new("CONFIG"), args, measured, format, Precision::Bf16).unwrap()
+        Target::new(
+            Path::new("CONFIG"),
+            args,
+            measured,
+            format,
+            LatentFormat::Bf16,
+        )
+        .unwrap()
     }
 
     /// A second for each part of the slice, at 512 tokens of depth.

@@ -50,6 +50,8 @@ pub(super) struct Subject {
     pub(super) adapter: Option<String>,
     pub(super) device: String,
     pub(super) dtype: &'static str,
+    /// How the cache keeps its tokens.
+    pub(super) cache: &'static str,
     pub(super) w8a8: bool,
     pub(super) weight_bytes: u64,
     /// Whether weights and cache are less than the memory available; null where that is unknown
@@ -236,6 +238,7 @@ pub(super) mod tests {
             adapter: None,
             device: "cpu".into(),
             dtype: "f32",
+            cache: "f32",
             w8a8: false,
             weight_bytes: 5 << 30,
             fits_memory: Some(true),

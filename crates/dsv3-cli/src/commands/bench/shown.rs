@@ -88,11 +88,12 @@ fn about(report: &Report) -> [[String; 2]; 3] {
         (
             "model",
             format!(
-                "{}{adapter}, {} of weights on {}, {} activations{w8a8}",
+                "{}{adapter}, {} of weights on {}, {} activations{w8a8}, {} cache",
                 subject.model,
                 human_bytes(subject.weight_bytes),
                 subject.device,
-                subject.dtype
+                subject.dtype,
+                subject.cache
             ),
         ),
     ];

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dsv3_model::{ModelArgs, Precision};
+use dsv3_model::{LatentFormat, ModelArgs};
 use dsv3_weights::human_bytes;
 
 use super::BenchArgs;
@@ -65,10 +65,10 @@ impl Workload {
     }
 
     /// Bytes of the largest cache.
-    pub(super) fn cache_bytes(&self, args: &ModelArgs, precision: Precision) -> u64 {
+    pub(super) fn cache_bytes(&self, args: &ModelArgs, cache: LatentFormat) -> u64 {
         let batch = self.batches.last().copied().unwrap_or(1) as u64;
         let tokens = (self.blocks() * BLOCK) as u64;
-        let token = args.num_hidden_layers * args.latent_dim() * precision.dtype().size();
+        let token = args.num_hidden_layers * cache.bytes(args.kv_lora_rank, args.qk_rope_head_dim);
         batch.saturating_mul(tokens).saturating_mul(token as u64)
     }
 
@@ -96,10 +96,10 @@ impl Workload {
     pub(super) fn check_memory(
         &self,
         args: &ModelArgs,
-        precision: Precision,
+        cache: LatentFormat,
         available: u64,
     ) -> anyhow::Result<()> {
-        let bytes = self.cache_bytes(args, precision);
+        let bytes = self.cache_bytes(args, cache);
         if bytes <= available {
             return Ok(());
         }
@@ -176,11 +176,11 @@ mod tests {
         assert_eq!((found.longest(), found.blocks()), (64, 4));
         // 4 sequences, 64 tokens, 3 layers of 64 + 16 values
         assert_eq!(
-            found.cache_bytes(&args(), Precision::F32),
+            found.cache_bytes(&args(), LatentFormat::F32),
             4 * 64 * 3 * 80 * 4
         );
         assert_eq!(
-            found.cache_bytes(&args(), Precision::Bf16),
+            found.cache_bytes(&args(), LatentFormat::Bf16),
             4 * 64 * 3 * 80 * 2
         );
         let prefill = workload(&["--decode", "0", "--depth", "999999"]).unwrap();
@@ -203,7 +203,7 @@ mod tests {
         }
         let found = workload(&["--batch", "2", "--prompt", "16", "--decode", "0"]).unwrap();
         let needed = 2 * 16 * 3 * 80 * 4;
-        let check = |available| found.check_memory(&args(), Precision::F32, available);
+        let check = |available| found.check_memory(&args(), LatentFormat::F32, available);
         check(needed).unwrap();
         let message = check(needed - 1).unwrap_err().to_string();
         assert!(message.contains("2 sequences of 16 tokens"), "{message}");

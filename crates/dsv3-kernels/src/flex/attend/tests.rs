@@ -52,15 +52,17 @@ impl Case {
             set.run(Attend {
                 queries: &padded_rows(self.queries.chunks_exact(self.key)),
                 visible: &self.visible,
-                keys: Table {
-                    data: &padded_rows(self.keys.chunks_exact(self.key)),
-                    starts: &starts(units),
-                    width: units,
-                },
-                values: Table {
-                    data: &self.values,
-                    starts: &starts(self.value),
-                    width: self.value,
+                source: InPlace {
+                    keys: Table {
+                        data: &padded_rows(self.keys.chunks_exact(self.key)),
+                        starts: &starts(units),
+                        width: units,
+                    },
+                    values: Table {
+                        data: &self.values,
+                        starts: &starts(self.value),
+                        width: self.value,
+                    },
                 },
                 range: start..(start + stretch).min(self.tokens()),
                 softmax_scale: SCALE,
