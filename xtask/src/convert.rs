@@ -50,6 +50,10 @@ pub(crate) struct Convert {
     /// which is built for it
     #[arg(long)]
     report: bool,
+    /// For int8 and int4: read this text with the model first, and choose scales whose errors fall on
+    /// columns that it makes little use of; hands over, too
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
     /// With --report: a text that both predict [default: the held-out tasks]
     #[arg(long, value_name = "FILE", requires = "report")]
     report_text: Option<PathBuf>,
@@ -66,8 +70,8 @@ enum Scales {
 
 impl Convert {
     pub(crate) fn run(self) -> Result<()> {
-        // The flags behind --report are read there.
-        if self.report {
+        // What goes with these flags is read there.
+        if self.report || self.calibrate.is_some() {
             return hand_over();
         }
         let checkpoint = Checkpoint::open(&self.model)?;
@@ -100,6 +104,7 @@ impl Convert {
         Ok(ConvertOptions {
             format,
             shard_bytes: self.shard_size,
+            ..ConvertOptions::default()
         })
     }
 }

@@ -48,6 +48,9 @@ pub(crate) struct Global {
     /// Threads of the CPU [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) threads: Option<u16>,
+    /// Keep each of them on a core of its own: for machines that do nothing else meanwhile
+    #[arg(long, global = true)]
+    pub(crate) pin_threads: bool,
     /// Say on stderr what is going on; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -553,6 +556,10 @@ pub(crate) struct ConvertArgs {
     /// Which weights in which format; --format is for the rest, unless the recipe has a default
     #[arg(long, value_name = "FILE")]
     pub(crate) recipe: Option<PathBuf>,
+    /// For int8 and int4: read this text with the model first, and choose scales whose errors fall on
+    /// columns that it makes little use of
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibrate: Option<PathBuf>,
     /// An adapter to add to the weights on the way
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) merge: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Instant;
 
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
 /// Memory that is read: past the caches of a machine. A build without optimisation takes minutes
@@ -22,6 +23,8 @@ const LEAST_MEMORY_BYTES: u64 = 64 << 20;
 const PASSES: usize = 7;
 /// Words that a thread reads at once: 1 MiB.
 const PART: usize = 1 << 17;
+/// Rows and columns of the matrices whose product is timed.
+pub(crate) const PRODUCT: usize = if cfg!(debug_assertions) { 128 } else { 1536 };
 /// Bytes that are read from disk at most.
 const DISK_BYTES: u64 = 1 << 30;
 
@@ -134,6 +137,22 @@ fn sum(words: &[u64]) -> u64 {
     }
     let all = sums.iter().chain(rest);
     all.fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
+/// How fast all threads together multiply two f32 matrices, in 10^9 multiplications and additions a
+/// second: Burn's own dense product, the best of a few.
+pub(crate) fn product() -> f64 {
+    let device = Device::flex();
+    let side = PRODUCT;
+    let matrix = || Tensor::<2>::ones([side, side], &device);
+    let (a, b) = (matrix(), matrix());
+    let pass = || {
+        let start = Instant::now();
+        std::hint::black_box(a.clone().matmul(b.clone()).into_data());
+        start.elapsed().as_secs_f64()
+    };
+    let best = (0..PASSES).map(|_| pass()).fold(f64::INFINITY, f64::min);
+    2.0 * (side as f64).powi(3) / best / 1e9
 }
 
 /// How fast the beginning of a file is read, once. The system may have it in memory already:

@@ -25,6 +25,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A pass makes and drops hundreds of tensors. The system's allocator gives large ones back each
+/// time, and the system clears their pages anew; this one keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     error::install_panic_hook();
     let cli = match cli::Cli::try_parse() {

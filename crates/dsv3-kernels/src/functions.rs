@@ -21,6 +21,9 @@ pub fn packed_linear(x: Tensor<2>, weight: &Weight, activations: Activations) ->
         let y = <Dispatch as Dsv3Ops>::packed_linear(x, weight.packed(), activations);
         Tensor::<2>::from_dispatch(y)
     };
+    if let Some(watcher) = weight.watcher() {
+        watcher.add(&x);
+    }
     let Some(adapter) = weight.adapter() else {
         return base(x);
     };
@@ -38,8 +41,9 @@ pub fn packed_experts(
     experts: &[ExpertWeights],
     activations: Activations,
 ) -> Tensor<2> {
-    if experts.iter().any(ExpertWeights::is_adapted) {
-        return adapted_experts(x, ids, weights, experts, activations);
+    let apart = |expert: &ExpertWeights| expert.is_adapted() || expert.is_watched();
+    if experts.iter().any(apart) {
+        return experts_apart(x, ids, weights, experts, activations);
     }
     Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_experts(
         x.into_dispatch(),
@@ -51,7 +55,7 @@ pub fn packed_experts(
 }
 
 /// One expert at a time, its linear layers as any others: slower than a backend's kernel.
-fn adapted_experts(
+fn experts_apart(
     x: Tensor<2>,
     ids: Tensor<2, Int>,
     weights: Tensor<2>,

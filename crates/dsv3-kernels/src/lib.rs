@@ -32,6 +32,7 @@ mod device;
 mod error;
 mod flex;
 mod functions;
+mod inputs;
 mod latent;
 mod low_rank;
 mod ops;
@@ -40,6 +41,7 @@ mod packed;
 pub mod reference;
 mod spec;
 mod stock;
+mod threads;
 mod training;
 mod weight;
 
@@ -49,6 +51,7 @@ pub use functions::{
     append_latent, cross_entropy, mla_attention, packed_experts, packed_linear,
     quantize_activations, rms_norm, rope, route, swiglu,
 };
+pub use inputs::InputSquares;
 pub use latent::{Fp8Latents, LatentBlocks, LatentFormat, Latents};
 pub use low_rank::LowRank;
 pub use ops::Dsv3Ops;
@@ -56,6 +59,7 @@ pub use packed::{
     Activations, Expert, Experts, GroupCodes, GroupFormat, HalfFormat, Packed, Routed,
 };
 pub use spec::{MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans};
+pub use threads::{pin_this_thread, pin_threads};
 pub use training::{
     AttentionCall, AttentionGradient, Dsv3Training, ExpertMatrices, ExpertsCall, ExpertsGradient,
     ExpertsSaved, TrainingKernels,

@@ -1,9 +1,12 @@
 //! The weight of a linear layer, as modules hold it.
 
+use std::sync::Arc;
+
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Int, Tensor, TensorData};
 
 use crate::error::KernelsError;
+use crate::inputs::InputSquares;
 use crate::low_rank::LowRank;
 use crate::packed::{Expert, GROUP_UNIT, GroupFormat, HalfFormat, Packed};
 
@@ -29,6 +32,8 @@ pub struct Weight {
     repr: Repr,
     /// Boxed: most weights of a checkpoint have none, and there are many.
     adapter: Option<Box<LowRank>>,
+    /// Who counts its inputs.
+    watcher: Option<Arc<InputSquares>>,
 }
 
 // Nearly every weight of a checkpoint is of the large kind, so boxing it would save nothing.
@@ -97,6 +102,7 @@ impl Weight {
         Weight {
             repr,
             adapter: None,
+            watcher: None,
         }
     }
 
@@ -191,15 +197,36 @@ impl Weight {
     pub fn with_adapter(self, adapter: LowRank) -> Result<Self, KernelsError> {
         adapter.check(self.shape())?;
         Ok(Weight {
-            repr: self.repr,
             adapter: Some(Box::new(adapter)),
+            ..self
         })
     }
 
     /// The weight alone.
     #[must_use]
     pub fn without_adapter(self) -> Self {
-        Weight::new(self.repr)
+        Weight {
+            adapter: None,
+            ..self
+        }
+    }
+
+    /// The weight, whose inputs `watcher` counts from now on: those of [`packed_linear`] and
+    /// [`packed_experts`], not those of attention.
+    ///
+    /// [`packed_linear`]: crate::packed_linear
+    /// [`packed_experts`]: crate::packed_experts
+    #[must_use]
+    pub fn watched(self, watcher: Arc<InputSquares>) -> Self {
+        Weight {
+            watcher: Some(watcher),
+            ..self
+        }
+    }
+
+    /// Who counts its inputs.
+    pub(crate) fn watcher(&self) -> Option<&InputSquares> {
+        self.watcher.as_deref()
     }
 
     /// The factors beside it.
@@ -302,6 +329,12 @@ impl ExpertWeights {
     pub fn is_adapted(&self) -> bool {
         let all = [&self.gate, &self.up, &self.down];
         all.into_iter().any(|weight| weight.adapter().is_some())
+    }
+
+    /// Whether somebody counts what any of the three is multiplied with.
+    pub(crate) fn is_watched(&self) -> bool {
+        let all = [&self.gate, &self.up, &self.down];
+        all.into_iter().any(|weight| weight.watcher().is_some())
     }
 
     pub(crate) fn packed(&self) -> Expert<Dispatch> {

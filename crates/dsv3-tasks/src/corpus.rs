@@ -158,7 +158,7 @@ mod tests {
         assert!(lines.iter().all(|line| !line.contains('\n')));
         assert_eq!(
             hash(&lines.join("\n")),
-            14_324_262_757_227_684_574,
+            17_694_143_161_400_930_909,
             "{}",
             lines[0]
         );

@@ -2,8 +2,9 @@
 //!
 //! The reasoning takes the first of what is left, again and again. Numbers have a letter each, so
 //! that one can be left out by its name, and zeros in front, so that they compare digit by digit:
-//! `a031 b112 c104 min 031a; b112 c104 min 104c; b112 min 112b`. Words have their first two
-//! letters, which stand for them from then on: `river r i apple a p min a p apple; r i min r i river`.
+//! `a031 b112 c104 min 031a; b112 c104 min 104c; b112 min 112b`. Words become numbers first, by the
+//! places of their first two letters in the alphabet:
+//! `a river r18 i09, b apple a01 p16. a1809 b0116 min 0116b apple; a1809 min 1809a river`.
 
 use std::fmt::Write;
 
@@ -157,22 +158,32 @@ fn words(draw: &mut Draw) -> Question {
 
 /// The first of what is left, until nothing is left. The words' first two letters must differ.
 fn select_words(words: &[&str]) -> String {
-    let letters = |word: &str| {
-        let mut letters = word.chars();
-        let mut next = || letters.next().unwrap_or_default();
-        format!("{} {}", next(), next())
+    let place = |letter: u8| usize::from(letter.saturating_sub(b'a')) + 1;
+    let number = |word: &str| {
+        let letters = word.bytes().take(2);
+        letters.fold(0, |number, letter| 100 * number + place(letter))
     };
-    let mut left = words.to_vec();
-    let mut text = String::new();
-    while let Some(&first) = left.iter().min() {
-        for word in &left {
-            if left.len() == words.len() {
-                let _ = write!(text, "{word} ");
-            }
-            let _ = write!(text, "{} ", letters(word));
+    let spelled: Vec<String> = words
+        .iter()
+        .zip('a'..)
+        .map(|(word, label)| {
+            let letters = word.bytes().take(2);
+            let letters = letters.map(|c| format!(" {}{:02}", char::from(c), place(c)));
+            format!("{label} {word}{}", letters.collect::<String>())
+        })
+        .collect();
+    let mut text = format!("{}. ", spelled.join(", "));
+    let mut left: Vec<(usize, char, &str)> = words
+        .iter()
+        .zip('a'..)
+        .map(|(word, label)| (number(word), label, *word))
+        .collect();
+    while let Some(&(number, label, word)) = left.iter().min() {
+        for (number, label, _) in &left {
+            let _ = write!(text, "{label}{number:04} ");
         }
-        let _ = write!(text, "min {} {first}; ", letters(first));
-        left.retain(|word| *word != first);
+        let _ = write!(text, "min {number:04}{label} {word}; ");
+        left.retain(|&(_, other, _)| other != label);
     }
     text.truncate(text.trim_end_matches([';', ' ']).len());
     text
@@ -225,7 +236,7 @@ mod tests {
         );
         assert_eq!(
             select_words(&["river", "apple"]),
-            "river r i apple a p min a p apple; r i min r i river"
+            "a river r18 i09, b apple a01 p16. a1809 b0116 min 0116b apple; a1809 min 1809a river"
         );
     }
 }

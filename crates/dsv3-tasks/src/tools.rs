@@ -24,9 +24,9 @@ use family::{Argument, Family, Instance};
 const UNSEEN_ONE_IN: usize = 17;
 
 /// No example gets longer than this, by [`length::of_segments`]: training packs sequences of 512.
-const LONGEST: usize = 460;
+const LONGEST: usize = 484;
 /// Most stay below this: a request more costs about 70 tokens.
-const USUAL: usize = 340;
+const USUAL: usize = 370;
 
 /// How the model ends, after what is needed, where no tool is of use.
 const NO_TOOL: &str = "I have no tool.";
@@ -192,7 +192,7 @@ impl Request {
         }
     }
 
-    fn of_calls(text: String, used: &[&Instance], calls: Vec<Call>) -> Self {
+    fn of_calls(text: String, tools: &[Instance], used: &[&Instance], calls: Vec<Call>) -> Self {
         let ids: Vec<_> = calls
             .iter()
             .map(|call| format!("{}{}", call.name, call.arguments))
@@ -201,7 +201,7 @@ impl Request {
             id: ids.join("&"),
             text,
             calls,
-            said: chosen(used),
+            said: format!("{} {}", listed(tools), chosen(used)),
             refused: false,
         }
     }
@@ -213,7 +213,7 @@ impl Request {
         let arguments = tool.family.arguments(draw);
         let text = tool.family.ask(&arguments, draw);
         let call = Call::draw(tool, &arguments, true, draw);
-        Request::of_calls(text, &[tool], vec![call])
+        Request::of_calls(text, tools, &[tool], vec![call])
     }
 
     /// Two tools, or one tool for two things. One call where neither can be.
@@ -242,7 +242,7 @@ impl Request {
                     .iter()
                     .map(|arguments| Call::draw(first, arguments, false, draw))
                     .collect();
-                return Request::of_calls(text, &[first], calls);
+                return Request::of_calls(text, tools, &[first], calls);
             }
         }
         let rest: Vec<_> = (0..tools.len()).filter(|&other| other != at).collect();
@@ -261,7 +261,7 @@ impl Request {
             1 => texts.join(" And: "),
             _ => texts.join(" Then: "),
         };
-        Request::of_calls(text, &[first, second], calls)
+        Request::of_calls(text, tools, &[first, second], calls)
     }
 
     /// Something that no tool is for: what the model can say by itself, or what only a tool that
@@ -301,7 +301,7 @@ impl Request {
                 if let Some(family) = lacking {
                     let text = family.ask(&family.arguments(draw), draw);
                     let id = format!("none {text}");
-                    let said = format!("For {} {NO_TOOL}", family.need);
+                    let said = format!("{} For {} {NO_TOOL}", listed(tools), family.need);
                     return Request {
                         refused: true,
                         ..direct(id, &text, said)
@@ -383,6 +383,17 @@ impl Request {
             },
         ]
     }
+}
+
+/// What is said first where a tool may be of use: what each is for, in the prompt's order. What it
+/// is for stands before its name, so that to choose is to find the need again and to go on as there:
+/// "Tools: a taxi call_cab, the weather get_weather."
+fn listed(tools: &[Instance]) -> String {
+    let tools: Vec<String> = tools
+        .iter()
+        .map(|tool| format!("{} {}", tool.family.need, tool.name))
+        .collect();
+    format!("Tools: {}.", tools.join(", "))
 }
 
 /// What is said before calls: what is needed and the tool that is there for it. "For the weather I

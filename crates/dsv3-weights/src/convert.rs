@@ -15,12 +15,14 @@ use crate::output::{self, Note};
 use crate::recipe::{Recipe, WeightFormat};
 use crate::{Adapter, Checkpoint, ScaleFmt, Warning, WeightsError};
 
+mod importance;
 mod outputs;
 mod side_files;
 mod transcode;
 mod written;
 
 pub use crate::output::Progress;
+pub use importance::Importance;
 pub use written::{Written, prepare};
 
 /// What to write.
@@ -57,12 +59,14 @@ pub enum ConvertFormat {
 }
 
 /// How to write it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConvertOptions {
     /// Target format.
     pub format: ConvertFormat,
     /// A shard ends before it would exceed this many bytes of data; a tensor is never cut.
     pub shard_bytes: u64,
+    /// For weights that are packed: which columns' errors count how much.
+    pub importance: Option<Importance>,
 }
 
 impl Default for ConvertOptions {
@@ -71,6 +75,7 @@ impl Default for ConvertOptions {
         Self {
             format: ConvertFormat::Bf16,
             shard_bytes: output::SHARD_BYTES,
+            importance: None,
         }
     }
 }
@@ -114,7 +119,7 @@ pub struct ConvertReport {
 /// for every few megabytes; [`ControlFlow::Break`] stops and keeps what is finished. Tensors
 /// outside of the published layout are copied as they are.
 ///
-/// Packed weights get the scales of least squared error; the routed experts of a layer become two
+/// Packed weights get the scales of least squared error, weighed by [`Importance`] if it is given; the routed experts of a layer become two
 /// tensors ([`crate::StackedExperts`]). A weight that cannot be packed, because its columns are no
 /// multiple of 32 or its readers know no packed form, is written in bf16.
 ///

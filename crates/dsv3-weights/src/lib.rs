@@ -52,7 +52,9 @@ mod verify;
 pub use adapter::{Adapter, AdapterConfig, AdapterFactors};
 pub use checkpoint::Checkpoint;
 pub use config::{ModelArgs, Quantization, RopeScaling, ScaleFmt};
-pub use convert::{ConvertFormat, ConvertOptions, ConvertReport, Written, convert, merge, prepare};
+pub use convert::{
+    ConvertFormat, ConvertOptions, ConvertReport, Importance, Written, convert, merge, prepare,
+};
 pub use dtype::Dtype;
 pub use error::WeightsError;
 pub use file::{TensorFile, TensorView};

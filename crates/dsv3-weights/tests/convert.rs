@@ -29,6 +29,7 @@ fn run(
     let options = ConvertOptions {
         format,
         shard_bytes,
+        ..ConvertOptions::default()
     };
     convert(source, out, &options, &mut |_| ControlFlow::Continue(()))
 }
@@ -314,6 +315,7 @@ fn an_interrupted_conversion_goes_on() {
     let options = ConvertOptions {
         format: UE8M0,
         shard_bytes: 100_000,
+        ..ConvertOptions::default()
     };
     let mut rounds = 0;
     let report = loop {
@@ -354,6 +356,7 @@ fn a_truncated_finished_shard_is_written_again() {
     let options = ConvertOptions {
         format: BF16,
         shard_bytes: 100_000,
+        ..ConvertOptions::default()
     };
     let stop = convert(&source, &cut, &options, &mut |p| {
         if p.shard == 3 {
@@ -403,6 +406,7 @@ fn what_exists_is_left_alone() {
     let options = ConvertOptions {
         format: UE8M0,
         shard_bytes: 1 << 20,
+        ..ConvertOptions::default()
     };
     let stop = convert(&source, &out, &options, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stop, Err(WeightsError::Interrupted { .. })));
@@ -441,6 +445,7 @@ fn one_writer_at_a_time() {
     let options = ConvertOptions {
         format: BF16,
         shard_bytes: 1 << 20,
+        ..ConvertOptions::default()
     };
     let mut second = None;
     convert(&source, &out, &options, &mut |_| {

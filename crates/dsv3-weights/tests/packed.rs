@@ -34,6 +34,7 @@ fn run(
     let options = ConvertOptions {
         format,
         shard_bytes,
+        ..ConvertOptions::default()
     };
     convert(source, out, &options, &mut |_| ControlFlow::Continue(()))
 }
@@ -388,6 +389,7 @@ fn an_interrupted_packing_goes_on() {
     let options = ConvertOptions {
         format: INT4,
         shard_bytes: 60_000,
+        ..ConvertOptions::default()
     };
     let mut rounds = 0;
     let report = loop {

@@ -18,6 +18,7 @@ fn options() -> ConvertOptions {
     ConvertOptions {
         format: ConvertFormat::Bf16,
         shard_bytes: 1 << 18,
+        ..ConvertOptions::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `dsv3 bench`
 
 mod measure;
+mod operations;
 mod part;
 mod projection;
 mod report;
@@ -118,6 +119,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         true => machine::memory_read(available),
         false => None,
     };
+    let product = on_cpu.then(machine::product);
     let weight_bytes = opened.checkpoint().data_bytes();
     let loaded = opened.load_model(global, &load)?;
     interrupt::install()?;
@@ -136,7 +138,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         weight_bytes,
         fits_memory: available.filter(|_| on_cpu).map(|bytes| needed <= bytes),
     };
-    let mut report = Report::new(Machine::here(), subject, bandwidth, &measurements);
+    let mut report = Report::new(Machine::here(), subject, bandwidth, product, &measurements);
     report.interrupted = interrupted;
     if let Some(target) = target {
         let measured = bandwidth.map(|read| read.best_gb_s);

@@ -10,6 +10,7 @@ use dsv3_weights::{
 };
 use serde::Serialize;
 
+use super::calibrate;
 use super::report::{self, Report, ReportArgs};
 
 use crate::cli::{ConvertArgs, Global, Scales};
@@ -23,12 +24,23 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     let adapter = args.merge.as_ref();
     let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
     let adapter = adapter.transpose()?;
-    let options = ConvertOptions {
+    let mut options = ConvertOptions {
         format: format(&args)?,
         shard_bytes: args.shard_size,
+        ..ConvertOptions::default()
     };
     interrupt::install()?;
     let listening = interrupt::listen();
+    let interrupted = || {
+        eprintln!("interrupted; the same command goes on with what is left");
+        Ok(ExitCode::from(INTERRUPTED))
+    };
+    if let Some(text) = &args.calibrate {
+        match calibrate::importance(global, text, &listening)? {
+            Some(found) => options.importance = Some(found),
+            None => return interrupted(),
+        }
+    }
     let bar = progress_bar(
         0,
         "converting {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
@@ -63,10 +75,6 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     };
     bar.finish_and_clear();
     drop(listening);
-    let interrupted = || {
-        eprintln!("interrupted; the same command goes on with what is left");
-        Ok(ExitCode::from(INTERRUPTED))
-    };
     let (report, rounding) = match outcome {
         Err(WeightsError::Interrupted { .. }) => return interrupted(),
         Err(error) => return Err(error.into()),

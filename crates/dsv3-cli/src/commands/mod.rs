@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub(crate) mod bench;
+mod calibrate;
 mod chat;
 mod convert;
 mod doctor;
@@ -20,18 +21,13 @@ use anyhow::Context;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Global};
 
 /// Do what was asked.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let global = cli.global;
     log_to_stderr(global.verbose);
-    if let Some(threads) = global.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(usize::from(threads))
-            .build_global()
-            .context("cannot start as many threads as --threads asks for")?;
-    }
+    start_threads(&global)?;
     match cli.command {
         Command::Generate(args) => return generate::run(&global, args),
         Command::Chat(args) => return chat::run(&global, args),
@@ -49,6 +45,27 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(&global)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As many threads as asked for, and on cores of their own if asked for.
+fn start_threads(global: &Global) -> anyhow::Result<()> {
+    if global.threads.is_none() && !global.pin_threads {
+        return Ok(());
+    }
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = global.threads {
+        pool = pool.num_threads(usize::from(threads));
+    }
+    if global.pin_threads {
+        if dsv3_kernels::pin_threads() == 0 {
+            tracing::warn!(
+                "--pin-threads has no effect: this system doesn't say which cores there are"
+            );
+        }
+        pool = pool.start_handler(dsv3_kernels::pin_this_thread);
+    }
+    pool.build_global()
+        .context("cannot start as many threads as --threads asks for")
 }
 
 /// Warnings of our own crates at any time; the libraries' too once something is asked for.

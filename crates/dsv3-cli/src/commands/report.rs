@@ -199,17 +199,26 @@ pub(crate) fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Repo
 /// What both are to predict.
 fn texts(args: &ReportArgs, base: &Opened) -> anyhow::Result<Vec<CountedText>> {
     let tokenizer = base.tokenizer()?;
-    let Some(file) = &args.text else {
-        let set = EvalSet::new(&eval::set_options(&args.tasks))?;
-        let mut texts = CountedText::of_set(&set, tokenizer)?;
-        let positions = base.args().max_position_embeddings;
-        texts.retain(|text| text.ids.len() <= positions);
-        return Ok(texts);
-    };
+    if let Some(file) = &args.text {
+        return windows(file, base, args.window as usize);
+    }
+    let set = EvalSet::new(&eval::set_options(&args.tasks))?;
+    let mut texts = CountedText::of_set(&set, tokenizer)?;
+    let positions = base.args().max_position_embeddings;
+    texts.retain(|text| text.ids.len() <= positions);
+    Ok(texts)
+}
+
+/// The text of `file` in pieces of `window` tokens.
+pub(super) fn windows(
+    file: &Path,
+    model: &Opened,
+    window: usize,
+) -> anyhow::Result<Vec<CountedText>> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the text {}", file.display()))?;
-    let ids = Prompt::raw(&text).to_ids(tokenizer)?;
-    let window = (args.window as usize).min(base.args().max_position_embeddings);
+    let ids = Prompt::raw(&text).to_ids(model.tokenizer()?)?;
+    let window = window.min(model.args().max_position_embeddings);
     let windows = CountedText::windows(&ids, window);
     match windows.is_empty() {
         true => Err(usage(format!(

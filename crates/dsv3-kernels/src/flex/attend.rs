@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::decode::{UNIT, padded};
+use super::dots::reduced;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::wide::exp;
 
@@ -208,9 +209,10 @@ impl Tile<'_> {
                     }
                 }
             }
-            for (k, sums) in sums.iter().take(count).enumerate() {
-                for (q, sum) in sums.iter().enumerate() {
-                    scores[first + q][at + k] = l.sum(*sum) * self.softmax_scale;
+            let totals = reduced(l, &sums);
+            for (k, totals) in totals.iter().take(count).enumerate() {
+                for (q, total) in totals.iter().enumerate() {
+                    scores[first + q][at + k] = total * self.softmax_scale;
                 }
             }
             at += count;

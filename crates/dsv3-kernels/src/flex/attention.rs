@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::attend::{Attend, InPlace, State, Table};
+use super::blocks::Buffer;
 use super::combine::Combine;
 use super::decode::UNIT;
 use super::dots::{Activated, Dots, padded_rows};
@@ -161,7 +162,7 @@ impl Call<'_> {
             rows: self.kv_b,
             range,
             y: &mut y,
-            buffer: &mut Vec::new(),
+            buffer: &mut Buffer::default(),
         });
         y
     }

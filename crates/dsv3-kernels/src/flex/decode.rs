@@ -17,20 +17,40 @@ pub(super) fn padded<T: Copy + Default, const N: usize>(rest: &[T]) -> [T; N] {
 /// The values of a row, unit by unit.
 #[inline(always)]
 pub(super) fn fill<L: Lanes, D: Decode>(l: L, row: &D, to: &mut [[f32; UNIT]]) {
+    fill_from(l, row, 0, to, 0);
+}
+
+/// The values of a row from unit `first` on. Behind the row's end memory is asked for what lies
+/// `onward` bytes further.
+#[inline(always)]
+pub(super) fn fill_from<L: Lanes, D: Decode>(
+    l: L,
+    row: &D,
+    first: usize,
+    to: &mut [[f32; UNIT]],
+    onward: usize,
+) {
+    let (per_scale, all) = (row.units_per_scale(), row.units());
     let mut scales = [0f32; LANES];
-    for (at, units) in to.chunks_mut(row.units_per_scale()).enumerate() {
-        if at.is_multiple_of(LANES) {
-            scales = row.scales(l, at);
+    let mut known = None;
+    let (mut at, end) = (first, first + to.len());
+    while at < end {
+        let scale = at / per_scale;
+        if known != Some(scale / LANES) {
+            known = Some(scale / LANES);
+            scales = row.scales(l, scale - scale % LANES);
         }
-        let scale = row.factor(l, scales[at % LANES]);
-        for (i, unit) in units.iter_mut().enumerate() {
-            let at = at.wrapping_mul(row.units_per_scale()) + i;
-            row.prefetch(at + D::AHEAD, 0);
-            let values = row.unit(l, at, scale);
+        let factor = row.factor(l, scales[scale % LANES]);
+        let stop = (scale + 1).saturating_mul(per_scale).min(end);
+        for (at, unit) in (at..stop).zip(&mut to[at - first..stop - first]) {
+            let ahead = at + D::AHEAD;
+            row.prefetch(ahead, if ahead < all { 0 } else { onward });
+            let values = row.unit(l, at, factor);
             let (halves, _) = unit.as_chunks_mut::<LANES>();
             halves[0] = l.store(values[0]);
             halves[1] = l.store(values[1]);
         }
+        at = stop;
     }
 }
 

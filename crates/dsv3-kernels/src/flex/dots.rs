@@ -8,21 +8,16 @@
 
 use std::ops::Range;
 
-use super::decode::{
-    Bf16, Buffered, Decode, F16, F32, Fp8, Int4, Int8, UNIT, fill, has_nan, padded,
-};
+use super::blocks::{BLOCK_ROWS, Block, Buffer};
+use super::decode::{Bf16, Buffered, Decode, F16, F32, Fp8, Int4, Int8, UNIT, has_nan, padded};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::rows::{Blocks, Row, Rows, View};
 use crate::packed::{GroupCodes, HalfFormat};
 
 /// Rows that are read side by side.
-const ROWS: usize = 4;
-/// From so many tokens on, rows are decoded to a buffer.
-const BUFFERED_FROM: usize = 9;
-/// Bytes of that buffer: a part of a core's second cache.
-const BUFFER: usize = 1 << 18;
-/// Most rows in it.
-const BLOCK: usize = 64;
+pub(super) const ROWS: usize = 4;
+/// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
+const BUFFERED_FROM: usize = 5;
 
 /// Activations `[T, in]`, padded with zeros to whole units.
 pub(super) struct Activated<'a> {
@@ -42,10 +37,21 @@ impl<'a> Activated<'a> {
         Activated { units, tokens }
     }
 
+    /// How many tokens.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Units of a token.
+    #[inline(always)]
+    pub(super) fn units(&self) -> usize {
+        self.units.len() / self.tokens.max(1)
+    }
+
     /// Units of token `t`.
     #[inline(always)]
-    fn token(&self, t: usize) -> &[[f32; UNIT]] {
-        let n = self.units.len() / self.tokens.max(1);
+    pub(super) fn token(&self, t: usize) -> &[[f32; UNIT]] {
+        let n = self.units();
         &self.units[t * n..][..n]
     }
 }
@@ -67,8 +73,8 @@ pub(super) struct Dots<'a> {
     pub(super) rows: &'a Rows,
     pub(super) range: Range<usize>,
     pub(super) y: &'a mut [f32],
-    /// Room for decoded rows, kept from call to call.
-    pub(super) buffer: &'a mut Vec<[f32; UNIT]>,
+    /// Room to work in, kept from call to call.
+    pub(super) buffer: &'a mut Buffer,
 }
 
 impl Kernel for Dots<'_> {
@@ -119,7 +125,7 @@ struct Groups<'a, L: Lanes> {
     range: Range<usize>,
     /// Bytes from one row to the next.
     row_bytes: usize,
-    buffer: &'a mut Vec<[f32; UNIT]>,
+    buffer: &'a mut Buffer,
 }
 
 impl<L: Lanes> Groups<'_, L> {
@@ -151,8 +157,7 @@ impl<L: Lanes> Groups<'_, L> {
         if self.x.tokens < BUFFERED_FROM {
             return ROWS;
         }
-        let row = size_of_val(self.x.token(0)).max(1);
-        (BUFFER / row).next_multiple_of(ROWS).clamp(ROWS, BLOCK)
+        BLOCK_ROWS
     }
 
     #[inline(always)]
@@ -184,56 +189,40 @@ impl<L: Lanes> Groups<'_, L> {
     /// As they lie for few tokens, from a buffer for many.
     #[inline(always)]
     fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
-        if self.x.tokens < BUFFERED_FROM {
+        let tokens = self.x.tokens;
+        if tokens < BUFFERED_FROM {
             let (rows, count) = Self::group(range.start, range.end, row);
             let mut out = self.out(range.start, count);
             let mut t = 0;
-            while t < out.x.tokens {
+            while t < tokens {
                 t += out.tokens(&rows, t);
             }
             return;
         }
-        let units = self.x.token(0).len();
-        self.buffer.resize(range.len() * units, [0.0; UNIT]);
-        for (i, to) in range
-            .clone()
-            .zip(self.buffer.chunks_exact_mut(units.max(1)))
-        {
-            fill(self.lanes, &row(i), to);
+        let y = (range.start - self.range.start) * tokens..(range.end - self.range.start) * tokens;
+        Block {
+            lanes: self.lanes,
+            x: self.x,
+            y: &mut self.y[y],
+            buffer: self.buffer,
+            row_bytes: self.row_bytes,
         }
-        self.buffered(range);
+        .run(range, row);
     }
 
-    /// The rows in the buffer: a few tokens meet all of them while they are near.
-    #[inline(always)]
-    fn buffered(&mut self, range: Range<usize>) {
-        let buffer = std::mem::take(self.buffer);
-        let units = self.x.token(0).len();
-        let row = |i: usize| Buffered(&buffer[(i - range.start) * units..][..units]);
-        let mut t = 0;
-        while t < self.x.tokens {
-            let mut done = 1;
-            for at in range.clone().step_by(ROWS) {
-                let (rows, count) = Self::group(at, range.end, &row);
-                done = self.out(at, count).tokens(&rows, t);
-            }
-            t += done;
-        }
-        *self.buffer = buffer;
-    }
-
-    /// One value after another to the buffer, in whole units filled up with zeros.
+    /// One value after another to whole units filled up with zeros.
     #[inline(always)]
     fn slowly(mut self, rows: &Rows) {
-        let units = self.x.token(0).len();
+        let units = self.x.units();
+        let mut decoded = vec![[0f32; UNIT]; ROWS * units];
         for at in self.range.clone().step_by(ROWS) {
             let end = (at + ROWS).min(self.range.end);
-            self.buffer.clear();
-            self.buffer.resize((end - at) * units, [0.0; UNIT]);
-            for (i, to) in (at..end).zip(self.buffer.chunks_exact_mut(units.max(1))) {
+            for (i, to) in (at..end).zip(decoded.chunks_exact_mut(units.max(1))) {
                 rows.decode(i, &mut to.as_flattened_mut()[..rows.input()]);
             }
-            self.buffered(at..end);
+            self.rows(at..end, &|i| {
+                Buffered(&decoded[(i - at) * units..][..units])
+            });
         }
     }
 }
@@ -313,11 +302,37 @@ impl<L: Lanes> Group<'_, L> {
             }
             (begin, at) = (end, at + 1);
         }
-        for (y, sums) in self.y.chunks_exact_mut(self.x.tokens).zip(&sums) {
-            for (t, sum) in sums.iter().enumerate() {
-                y[first + t] = l.sum(*sum);
-            }
+        let y = self.y.chunks_exact_mut(self.x.tokens);
+        for (y, sums) in y.zip(&reduced(l, &sums)) {
+            y[first..first + T].copy_from_slice(sums);
         }
         T
     }
+}
+
+/// The lanes of each sum added up.
+#[inline(always)]
+pub(super) fn reduced<L: Lanes, const T: usize>(
+    l: L,
+    sums: &[[L::F; T]; ROWS],
+) -> [[f32; T]; ROWS] {
+    let mut to = [[0f32; T]; ROWS];
+    // Four tokens at a time: with four rows sixteen sums.
+    let mut first = 0;
+    while first < T {
+        let mut sixteen = [l.splat(0.0); LANES];
+        for (r, sums) in sums.iter().enumerate() {
+            for t in first..(first + 4).min(T) {
+                sixteen[4 * r + t - first] = sums[t];
+            }
+        }
+        let totals = l.sums(sixteen);
+        for (r, to) in to.iter_mut().enumerate() {
+            for t in first..(first + 4).min(T) {
+                to[t] = totals[4 * r + t - first];
+            }
+        }
+        first += 4;
+    }
+    to
 }

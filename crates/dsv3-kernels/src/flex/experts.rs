@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::activations;
+use super::blocks::Buffer;
 use super::dots::{Activated, Dots};
 use super::lanes::InstructionSet;
 use super::linear::{rows_of_a_task, transpose};
@@ -165,7 +166,7 @@ impl Call<'_> {
 #[derive(Default)]
 struct Scratch {
     y: Vec<f32>,
-    buffer: Vec<[f32; super::decode::UNIT]>,
+    buffer: Buffer,
 }
 
 impl Scratch {

@@ -1,5 +1,6 @@
 //! `x · Wᵀ`: the rows of a weight shared out to the threads.
 
+use super::blocks::Buffer;
 use super::dots::{Activated, Dots};
 use super::lanes::InstructionSet;
 use super::rows::Rows;
@@ -22,16 +23,21 @@ fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Ve
     let x = &Activated::new(x, tokens);
     let mut columns = vec![0f32; out * tokens]; // [out, T]
     let task = rows_of_a_task(input, out);
-    team::for_each_chunk(&mut columns, task * tokens, Vec::new, |buffer, chunk, y| {
-        let first = chunk * task;
-        set.run(Dots {
-            x,
-            rows,
-            range: first..first + y.len() / tokens.max(1),
-            y,
-            buffer,
-        });
-    });
+    team::for_each_chunk(
+        &mut columns,
+        task * tokens,
+        Buffer::default,
+        |buffer, chunk, y| {
+            let first = chunk * task;
+            set.run(Dots {
+                x,
+                rows,
+                range: first..first + y.len() / tokens.max(1),
+                y,
+                buffer,
+            });
+        },
+    );
     transpose(columns, out, tokens)
 }
 

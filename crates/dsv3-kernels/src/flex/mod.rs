@@ -6,6 +6,7 @@
 mod activations;
 mod attend;
 mod attention;
+mod blocks;
 mod combine;
 mod decode;
 mod dots;

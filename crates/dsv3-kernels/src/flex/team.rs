@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::threads::pin_this_thread;
+
 /// Looks at the clock or at other threads come once in so many looks for work.
 const LOOKS: usize = 256;
 /// How long a thread watches before it sleeps: longer than what lies between two operations of a
@@ -114,7 +116,11 @@ impl Team {
             let shared = Arc::clone(&shared);
             let builder = thread::Builder::new().name(format!("dsv3-kernels-{me}"));
             // Where no more threads can be had, there are fewer.
-            builder.spawn(move || shared.serve(me)).ok()
+            let serve = move || {
+                pin_this_thread(me + 1);
+                shared.serve(me);
+            };
+            builder.spawn(serve).ok()
         };
         let threads = (0..helpers)
             .map_while(start)

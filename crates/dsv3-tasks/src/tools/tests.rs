@@ -90,6 +90,39 @@ fn arguments_follow_the_schema() {
     assert!(optional_left_out > 50, "{optional_left_out}");
 }
 
+// Breaks with: a tool that is not named before the choice, one that is named out of turn, or a need
+// that stands for two of them, so that the choice can't be made from what is said.
+#[test]
+fn what_each_tool_is_for_is_said_first() {
+    for example in samples(1000) {
+        let prompt = spell(&example.turns[0].given);
+        let in_order: Vec<&str> = prompt
+            .split("\n### ")
+            .skip(1)
+            .filter_map(|block| block.lines().next())
+            .collect();
+        for turn in &example.turns {
+            let Check::ToolCalls { calls } = &turn.check else {
+                continue;
+            };
+            let said = spell(&turn.answer);
+            let tools = said.strip_prefix("Tools: ").unwrap();
+            let (tools, choice) = tools.split_once(". For ").unwrap();
+            let (needs, names): (Vec<_>, Vec<_>) = tools
+                .split(", ")
+                .map(|tool| tool.rsplit_once(' ').unwrap())
+                .unzip();
+            assert_eq!(names, in_order, "{said}");
+            assert_eq!(needs.iter().collect::<HashSet<_>>().len(), needs.len());
+            for (name, _) in calls {
+                let at = names.iter().position(|listed| listed == name).unwrap();
+                let wanted = format!("{} I have {name}", needs[at]);
+                assert!(choice.contains(&wanted), "{wanted}: {said}");
+            }
+        }
+    }
+}
+
 // Breaks with: an argument that can't be copied from the request.
 #[test]
 fn the_request_has_every_argument() {

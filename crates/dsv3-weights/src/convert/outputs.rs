@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use crate::fnv::Fnv;
-use crate::group::GroupFormat;
+use crate::group::{GroupFormat, Scales};
 use crate::inventory::is_scale;
 use crate::layout::{Layout, TensorSpec};
 use crate::output::{self, Note, Shard, Wanted};
@@ -13,7 +13,7 @@ use crate::recipe::{Recipe, WeightFormat};
 use crate::stacked::{Stack, part_names, place_of, stack_name};
 use crate::{Adapter, Checkpoint, Dtype, ScaleFmt, TensorView, WeightsError, fp8};
 
-use super::ConvertOptions;
+use super::{ConvertOptions, Importance};
 
 /// What becomes of a source tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub(super) struct Outputs<'a> {
     pub(super) recipe: Recipe,
     /// What is merged in.
     pub(super) adapter: Option<&'a Adapter>,
+    /// What is weighed in packing.
+    pub(super) importance: Option<&'a Importance>,
 }
 
 impl<'a> Outputs<'a> {
@@ -67,7 +69,7 @@ impl<'a> Outputs<'a> {
     pub(super) fn plan(
         checkpoint: &Checkpoint,
         adapter: Option<&'a Adapter>,
-        options: &ConvertOptions,
+        options: &'a ConvertOptions,
         note: Note,
     ) -> Result<Self, WeightsError> {
         let args = checkpoint.args();
@@ -93,7 +95,14 @@ impl<'a> Outputs<'a> {
             scale_fmt,
             recipe,
             adapter,
+            importance: options.importance.as_ref(),
         })
+    }
+
+    /// How the scales of the weight `name` are chosen.
+    pub(super) fn scales(&self, name: &str, columns: usize) -> Scales<'a> {
+        let importance = self.importance;
+        Scales::LeastError(importance.and_then(|known| known.of(name, columns)))
     }
 
     /// Whether some output is packed.
@@ -135,6 +144,12 @@ impl<'a> Outputs<'a> {
             );
         }
         let _ = writeln!(hash, "{:?} {:?}", self.block, self.scale_fmt);
+        for (name, values) in self.importance.into_iter().flat_map(Importance::iter) {
+            let _ = writeln!(hash, "{name}");
+            for value in values {
+                let _ = write!(hash, "{:x} ", value.to_bits());
+            }
+        }
         for (name, factors) in self.adapter.into_iter().flat_map(Adapter::factors) {
             let _ = writeln!(hash, "{name} {}", factors.scale);
             for value in factors.a.iter().chain(&factors.b) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::group::{GroupFormat, Scales, pack_rows, packable};
+use crate::group::{GroupFormat, pack_rows, packable};
 use crate::output::{Job, Sink};
 use crate::stacked::{Stack, part_names};
 use crate::{AdapterFactors, Checkpoint, Dtype, TensorView, WeightsError, decode, fp8};
@@ -55,8 +55,8 @@ pub(super) fn run(
             walk.by_rows(|first, [_, columns], values| {
                 refuse_not_packable(&tensor, first, values)?;
                 let at = first / columns * format.row_bytes(columns);
-                let rows = pack_rows(values, columns, format, &Scales::LeastError(None));
-                sink(0, at as u64, &rows)
+                let scales = outputs.scales(tensor.name(), columns);
+                sink(0, at as u64, &pack_rows(values, columns, format, &scales))
             })
         }
     }
@@ -98,7 +98,9 @@ fn pack_stack(
                 let row = row * columns..(row + 1) * columns;
                 all.extend(values.iter().filter_map(|v| v.get(row.clone())).flatten());
             }
-            let bytes = pack_rows(&all, columns, format, &Scales::LeastError(None));
+            // Gate and up have the same input.
+            let scales = outputs.scales(first.tensor.name(), columns);
+            let bytes = pack_rows(&all, columns, format, &scales);
             sink(0, at, &bytes)?;
             at += bytes.len() as u64;
         }

@@ -25,6 +25,7 @@ impl Victim {
         let options = ConvertOptions {
             format: ConvertFormat::Int4 { group: 32 },
             shard_bytes: u64::MAX,
+            ..ConvertOptions::default()
         };
         let out = dir.path().join("model");
         let go = &mut |_: dsv3_weights::Progress<'_>| ControlFlow::Continue(());

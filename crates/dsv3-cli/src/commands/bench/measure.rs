@@ -7,6 +7,7 @@ use dsv3_model::{
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::operations;
 use super::part::ByPart;
 use super::workload::{BLOCK, Workload};
 use crate::interrupt::Listening;
@@ -44,6 +45,8 @@ pub(super) struct Measurement {
     pub(super) batch: usize,
     /// Of all its passes.
     pub(super) bytes: PassBytes,
+    /// Multiplications and additions of all its passes.
+    pub(super) operations: f64,
     /// Seconds of each repetition, the quickest first.
     pub(super) repeats: Vec<ByPart>,
 }
@@ -185,7 +188,7 @@ impl<'a> Sequences<'a> {
             .map(|at| self.batch_of(depth + at, depth + (at + work.step).min(tokens)))
             .collect();
 
-        let mut bytes = PassBytes::default();
+        let (mut bytes, mut operations) = (PassBytes::default(), 0.0);
         for pass in &passes {
             if self.listening.pressed() {
                 return Ok(None);
@@ -193,6 +196,7 @@ impl<'a> Sequences<'a> {
             let mut chosen = ChosenExperts::default();
             self.pass(pass, &mut chosen)?;
             bytes += self.weights.of_pass(pass, &self.cache, &chosen);
+            operations += operations::of_pass(self.model.args(), pass);
         }
         self.filled = self.filled.max(depth + tokens);
         self.bar.inc(1);
@@ -219,6 +223,7 @@ impl<'a> Sequences<'a> {
             depth,
             batch,
             bytes,
+            operations,
             repeats,
         }))
     }

@@ -307,6 +307,7 @@ mod tests {
                 head,
                 ..PassBytes::default()
             },
+            operations: 1e9,
             repeats: vec![ByPart([1.0; 4])],
         }
     }

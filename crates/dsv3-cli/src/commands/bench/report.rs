@@ -21,6 +21,9 @@ pub(super) struct Report {
     pub(super) bandwidth_median_gb_s: Option<f64>,
     /// Bytes of one pass of that loop.
     pub(super) bandwidth_bytes: Option<u64>,
+    /// What a plain product of two dense f32 matrices reaches, in 10^9 operations a second; null on
+    /// other devices than the CPU.
+    pub(super) product_gflop_s: Option<f64>,
     pub(super) rows: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cost: Option<Cost>,
@@ -78,6 +81,10 @@ pub(super) struct Row {
     pub(super) gb_per_s: f64,
     /// Of `bandwidth_gb_s`.
     pub(super) bandwidth_share: Option<f64>,
+    /// 10^9 multiplications and additions a second at the median speed.
+    pub(super) gflop_per_s: f64,
+    /// Of `product_gflop_s`.
+    pub(super) product_share: Option<f64>,
 }
 
 /// A median and what lies around it.
@@ -127,7 +134,7 @@ impl Machine {
 }
 
 impl Row {
-    fn new(measured: &Measurement, bandwidth: Option<f64>) -> Self {
+    fn new(measured: &Measurement, bandwidth: Option<f64>, product: Option<f64>) -> Self {
         let tokens = measured.all_tokens();
         let speed = |seconds: f64| tokens / seconds.max(f64::MIN_POSITIVE);
         let median = measured.median().total();
@@ -135,6 +142,7 @@ impl Row {
         let [quickest, slowest] = ends.map(|repeat| repeat.map_or(median, |r| r.total()));
         let bytes_per_token = measured.bytes.total() as f64 / tokens;
         let gb_per_s = bytes_per_token * speed(median) / 1e9;
+        let gflop_per_s = measured.operations / tokens * speed(median) / 1e9;
         Row {
             kind: measured.kind,
             tokens: measured.tokens,
@@ -149,6 +157,8 @@ impl Row {
             bytes_per_token,
             gb_per_s,
             bandwidth_share: bandwidth.map(|bandwidth| gb_per_s / bandwidth),
+            gflop_per_s,
+            product_share: product.map(|product| gflop_per_s / product),
         }
     }
 }
@@ -159,10 +169,11 @@ impl Report {
         machine: Machine,
         subject: Subject,
         bandwidth: Option<MemoryRead>,
+        product: Option<f64>,
         measurements: &[Measurement],
     ) -> Self {
         let best = bandwidth.map(|read| read.best_gb_s);
-        let rows = measurements.iter().map(|m| Row::new(m, best));
+        let rows = measurements.iter().map(|m| Row::new(m, best, product));
         Report {
             version: env!("CARGO_PKG_VERSION"),
             optimised_build: !cfg!(debug_assertions),
@@ -171,6 +182,7 @@ impl Report {
             bandwidth_gb_s: best,
             bandwidth_median_gb_s: bandwidth.map(|read| read.median_gb_s),
             bandwidth_bytes: bandwidth.map(|read| read.bytes),
+            product_gflop_s: product,
             rows: rows.collect(),
             cost: None,
             projection: None,
@@ -217,6 +229,7 @@ pub(super) mod tests {
                 head: 2_000_000_000,
                 ..PassBytes::default()
             },
+            operations: 8e10,
             repeats: [0.5, 1.0, 2.0]
                 .map(|times| ByPart([1.0, 0.5, 2.0, 0.5].map(|seconds| seconds * times)))
                 .to_vec(),
@@ -248,7 +261,7 @@ pub(super) mod tests {
             median_gb_s: 7.0,
             bytes: 1 << 30,
         };
-        Report::new(machine, subject, Some(bandwidth), &[measured()])
+        Report::new(machine, subject, Some(bandwidth), Some(40.0), &[measured()])
     }
 
     /// Breaks with: one sequence's tokens taken for all, the slowest taken for the quickest, a

@@ -6,6 +6,7 @@ use super::measure::Kind;
 use super::projection::{ProjectedRow, Projection};
 use super::report::{Report, Row};
 use crate::error::one_line;
+use crate::machine;
 use crate::output::table;
 
 /// Columns that line up.
@@ -60,7 +61,7 @@ fn markdown_table(rows: &[Vec<String>]) -> String {
 }
 
 /// Names and values of what the numbers belong to.
-fn about(report: &Report) -> [[String; 2]; 3] {
+fn about(report: &Report) -> [[String; 2]; 4] {
     let (machine, subject) = (&report.machine, &report.subject);
     let cpu = machine.cpu.as_deref().unwrap_or(machine.architecture);
     let simd = machine.simd.join(" ");
@@ -70,6 +71,13 @@ fn about(report: &Report) -> [[String; 2]; 3] {
             human_bytes(report.bandwidth_bytes.unwrap_or(0))
         ),
         _ => "not measured".into(),
+    };
+    let product = match report.product_gflop_s {
+        Some(speed) => format!(
+            "{speed:.0} GFLOP/s in f32, {} rows and columns",
+            machine::PRODUCT
+        ),
+        None => "not measured".into(),
     };
     let adapter = subject.adapter.as_ref();
     let adapter = adapter.map_or(String::new(), |dir| format!(" + {dir}"));
@@ -85,6 +93,7 @@ fn about(report: &Report) -> [[String; 2]; 3] {
             ),
         ),
         ("memory", memory),
+        ("product", product),
         (
             "model",
             format!(
@@ -118,6 +127,8 @@ fn measured(report: &Report) -> Vec<Vec<String>> {
         "read a token",
         "GB/s",
         "of memory's",
+        "GFLOP/s",
+        "of a product's",
     ];
     let mut rows = vec![header(&columns, report.cost.is_some())];
     for (number, row) in report.rows.iter().enumerate() {
@@ -141,6 +152,11 @@ fn cells(row: &Row) -> Vec<String> {
         human_bytes(row.bytes_per_token as u64),
         significant(row.gb_per_s),
         match row.bandwidth_share {
+            Some(share) => format!("{:.0} %", 100.0 * share),
+            None => "-".into(),
+        },
+        significant(row.gflop_per_s),
+        match row.product_share {
             Some(share) => format!("{:.0} %", 100.0 * share),
             None => "-".into(),
         },
@@ -243,6 +259,7 @@ mod tests {
     #[test]
     fn text_and_markdown_say_the_same() {
         let mut report = report();
+        let rows = machine::PRODUCT.to_string();
         report.optimised_build = true;
         report.add_cost(3.6);
         assert_eq!(
@@ -250,11 +267,13 @@ mod tests {
             "\
 machine  a processor, 2 threads on 4 cores, avx2
 memory   read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
-model    MODEL, 5.00 GiB of weights on cpu, f32 activations
+product  40 GFLOP/s in f32, {rows} rows and columns
+model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
 
-kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  $ a million
-decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %       500.00
+kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of a product's  $ a million
+decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0            50 %       500.00
 "
+            .replace("{rows}", &rows)
         );
         report.interrupted = true;
         report.subject.fits_memory = Some(false);
@@ -263,16 +282,18 @@ decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00    
             "\
 - machine: a processor, 2 threads on 4 cores, avx2
 - memory: read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
-- model: MODEL, 5.00 GiB of weights on cpu, f32 activations
+- product: 40 GFLOP/s in f32, {rows} rows and columns
+- model: MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
 
-| kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | $ a million |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 500.00 |
+| kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of a product's | $ a million |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 500.00 |
 
 Note: stopped by Ctrl-C; only what was measured by then is shown
 
 Note: weights and cache are more than the memory available: this measures the disk
 "
+            .replace("{rows}", &rows)
         );
     }
 

@@ -70,6 +70,43 @@ impl Lanes for Avx512 {
         self.0.avx512f._mm512_fmadd_ps(a, b, c)
     }
 
+    /// All sixteen trees at once. Each step puts the halves, the quarters and so on of two registers
+    /// side by side and adds them.
+    #[inline(always)]
+    fn sums(self, v: [Self::F; LANES]) -> [f32; LANES] {
+        let simd = self.0.avx512f;
+        let mut halves = [v[0]; 8];
+        for (i, half) in halves.iter_mut().enumerate() {
+            let (a, b) = (v[2 * i], v[2 * i + 1]);
+            let low = simd._mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+            *half = simd._mm512_add_ps(low, simd._mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
+        }
+        let mut quarters = [v[0]; 4];
+        for (i, quarter) in quarters.iter_mut().enumerate() {
+            let (a, b) = (halves[2 * i], halves[2 * i + 1]);
+            let low = simd._mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+            *quarter = simd._mm512_add_ps(low, simd._mm512_shuffle_f32x4::<0b11_01_11_01>(a, b));
+        }
+        let mut pairs = [v[0]; 2];
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            let (a, b) = (quarters[2 * i], quarters[2 * i + 1]);
+            let low = simd._mm512_shuffle_ps::<0b01_00_01_00>(a, b);
+            *pair = simd._mm512_add_ps(low, simd._mm512_shuffle_ps::<0b11_10_11_10>(a, b));
+        }
+        let [a, b] = pairs;
+        let low = simd._mm512_shuffle_ps::<0b10_00_10_00>(a, b);
+        let sums = simd._mm512_add_ps(low, simd._mm512_shuffle_ps::<0b11_01_11_01>(a, b));
+        // Lane 4 · j + i has the sum of value 4 · i + j.
+        let sums: [f32; LANES] = cast(sums);
+        let mut ordered = [0f32; LANES];
+        for i in 0..4 {
+            for j in 0..4 {
+                ordered[4 * i + j] = sums[4 * j + i];
+            }
+        }
+        ordered
+    }
+
     #[inline(always)]
     fn bf16(self, from: &[u8; 2 * LANES]) -> Self::F {
         let simd = self.0.avx512f;

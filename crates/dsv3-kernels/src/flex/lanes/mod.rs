@@ -57,6 +57,16 @@ pub(in crate::flex) trait Lanes: Copy {
     /// Entries of `table` by the lower and by the upper half of each byte.
     fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2];
 
+    /// [`sum`](Self::sum) of each of sixteen.
+    #[inline(always)]
+    fn sums(self, values: [Self::F; LANES]) -> [f32; LANES] {
+        let mut sums = [0f32; LANES];
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum = self.sum(value);
+        }
+        sums
+    }
+
     /// The lanes added up, as a tree.
     #[inline(always)]
     fn sum(self, value: Self::F) -> f32 {

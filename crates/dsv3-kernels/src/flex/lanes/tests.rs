@@ -70,6 +70,32 @@ fn all_sets_give_the_same_bits() {
     }
 }
 
+/// Breaks with: lanes added up in another order than one by one, or a sum in another's place.
+#[test]
+fn sixteen_sums_are_those_of_one_at_a_time() {
+    struct Sums([[f32; LANES]; LANES]);
+    impl Kernel for Sums {
+        type Output = [[u32; LANES]; 2];
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Output {
+            let mut values = [l.splat(0.0); LANES];
+            let mut one_by_one = [0; LANES];
+            for (i, lanes) in self.0.iter().enumerate() {
+                values[i] = l.load(lanes);
+                one_by_one[i] = l.sum(values[i]).to_bits();
+            }
+            [l.sums(values).map(f32::to_bits), one_by_one]
+        }
+    }
+    // Of all sizes, so that the order shows in the last digit.
+    let value = |i: usize| (i as f32 * 0.37 - 40.1) * 10f32.powi((i * 7 % 11) as i32 - 5);
+    let values = std::array::from_fn(|i| std::array::from_fn(|j| value(LANES * i + j)));
+    for set in InstructionSet::available() {
+        let [together, one_by_one] = set.run(Sums(values));
+        assert_eq!(together, one_by_one, "{set:?}");
+    }
+}
+
 /// Breaks with: a bias that is not e4m3's, or numbers below the smallest normal one lost.
 #[test]
 fn e4m3_codes_have_their_values() {

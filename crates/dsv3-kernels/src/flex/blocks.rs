@@ -1,0 +1,152 @@
+//! Rows of weights times many tokens: a block of some rows and columns is decoded once into a
+//! buffer, and all tokens meet it while it is near.
+//!
+//! The sixteen sums of a row and a token are kept between two blocks of columns, so that they run
+//! over the columns in their order as everywhere.
+
+use std::ops::Range;
+
+use super::decode::{Decode, UNIT, fill_from};
+use super::dots::{Activated, ROWS, reduced};
+use super::lanes::{LANES, Lanes};
+
+/// Units of a block's columns: four rows of them and six tokens fit a core's first cache.
+const COLUMNS: usize = 32;
+/// Rows of a block at most: with their sums a part of a core's second cache.
+pub(super) const BLOCK_ROWS: usize = 32;
+/// Tokens that meet a block.
+const TOKENS: usize = 128;
+/// Tokens of a tile: with four rows, and what is loaded, they fill AVX-512's registers.
+const TILE: usize = 6;
+
+/// Room for decoded rows and for sums, kept from call to call.
+#[derive(Default)]
+pub(super) struct Buffer {
+    /// `[rows, units of a block]`
+    rows: Vec<[f32; UNIT]>,
+    /// `[groups of rows, tokens, ROWS]`, sixteen each
+    sums: Vec<[f32; LANES]>,
+}
+
+/// Some rows and all tokens.
+pub(super) struct Block<'a, L: Lanes> {
+    pub(super) lanes: L,
+    pub(super) x: &'a Activated<'a>,
+    /// `[rows, T]`
+    pub(super) y: &'a mut [f32],
+    pub(super) buffer: &'a mut Buffer,
+    /// Bytes from one row to the next.
+    pub(super) row_bytes: usize,
+}
+
+impl<L: Lanes> Block<'_, L> {
+    /// The rows `range`, which `y` begins with.
+    #[inline(always)]
+    pub(super) fn run<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
+        let all = self.x.tokens();
+        for first in (0..all).step_by(TOKENS) {
+            self.tokens(range.clone(), first..(first + TOKENS).min(all), row);
+        }
+    }
+
+    #[inline(always)]
+    fn tokens<D: Decode>(
+        &mut self,
+        range: Range<usize>,
+        tokens: Range<usize>,
+        row: &impl Fn(usize) -> D,
+    ) {
+        let units = self.x.units();
+        let groups = range.len().div_ceil(ROWS);
+        self.buffer
+            .sums
+            .resize(groups * ROWS * tokens.len(), [0.0; LANES]);
+        // Where a row ends, memory is asked for the rows of the next block.
+        let onward = (groups * ROWS - 1) * self.row_bytes;
+        let mut from = 0;
+        while from < units {
+            let to = (from + COLUMNS).min(units);
+            let width = to - from;
+            self.buffer.rows.resize(groups * ROWS * width, [0.0; UNIT]);
+            let decoded = self.buffer.rows.chunks_exact_mut(width);
+            for (i, decoded) in decoded.enumerate() {
+                // Where there are fewer than four rows left the last one is taken again.
+                let row = row((range.start + i).min(range.end - 1));
+                fill_from(self.lanes, &row, from, decoded, onward);
+            }
+            let mut t = tokens.start;
+            while t < tokens.end {
+                let columns = from..to;
+                t += match tokens.end - t {
+                    1 => self.tile::<1>(&range, &tokens, t, columns),
+                    2 | 3 => self.tile::<2>(&range, &tokens, t, columns),
+                    4 | 5 => self.tile::<4>(&range, &tokens, t, columns),
+                    _ => self.tile::<TILE>(&range, &tokens, t, columns),
+                };
+            }
+            from = to;
+        }
+    }
+
+    /// `T` tokens from `t` on meet all groups of rows; says how many tokens that were.
+    #[inline(always)]
+    fn tile<const T: usize>(
+        &mut self,
+        range: &Range<usize>,
+        tokens: &Range<usize>,
+        t: usize,
+        columns: Range<usize>,
+    ) -> usize {
+        let l = self.lanes;
+        let width = columns.len();
+        let x: [&[[f32; UNIT]]; T] = std::array::from_fn(|i| &self.x.token(t + i)[columns.clone()]);
+        for x in &x {
+            // Said once, so that the loop need not look at every index.
+            assert!(x.len() >= width);
+        }
+        let is_first = columns.start == 0;
+        let is_last = columns.end == self.x.units();
+        for group in 0..range.len().div_ceil(ROWS) {
+            let rows = &self.buffer.rows[group * ROWS * width..][..ROWS * width];
+            let kept = (group * tokens.len() + t - tokens.start) * ROWS;
+            let kept = &mut self.buffer.sums[kept..][..T * ROWS];
+            let mut sums = [[l.splat(0.0); T]; ROWS];
+            if !is_first {
+                for (t, kept) in kept.chunks_exact(ROWS).enumerate() {
+                    for (sums, kept) in sums.iter_mut().zip(kept) {
+                        sums[t] = l.load(kept);
+                    }
+                }
+            }
+            for unit in 0..width {
+                for half in 0..2 {
+                    let mut values = [l.splat(0.0); T];
+                    for (value, x) in values.iter_mut().zip(&x) {
+                        *value = l.load(&x[unit].as_chunks::<LANES>().0[half]);
+                    }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let row = &rows[r * width + unit].as_chunks::<LANES>().0[half];
+                        let row = l.load(row);
+                        for (sum, value) in sums.iter_mut().zip(&values) {
+                            *sum = l.mul_add(row, *value, *sum);
+                        }
+                    }
+                }
+            }
+            if !is_last {
+                for (t, kept) in kept.chunks_exact_mut(ROWS).enumerate() {
+                    for (sums, kept) in sums.iter().zip(kept) {
+                        *kept = l.store(sums[t]);
+                    }
+                }
+                continue;
+            }
+            let all = self.x.tokens();
+            let y = self.y[group * ROWS * all..].chunks_mut(all);
+            for (y, sums) in y.zip(&reduced(l, &sums)) {
+                y[t..t + T].copy_from_slice(sums);
+            }
+        }
+        T
+    }
+}
