@@ -57,7 +57,12 @@ fn start_threads(global: &Global) -> anyhow::Result<()> {
         pool = pool.num_threads(usize::from(threads));
     }
     if global.pin_threads {
-        if dsv3_kernels::pin_threads() == 0 {
+        let cores = dsv3_kernels::pin_threads();
+        if global.threads.is_none() {
+            // A pinned thread sees one core, and rayon would count that.
+            pool = pool.num_threads(cores);
+        }
+        if cores == 0 {
             tracing::warn!(
                 "--pin-threads has no effect: this system doesn't say which cores there are"
             );
