@@ -9,9 +9,10 @@ use dsv3_sampling::{
     TopLogprobs, TopP,
 };
 use dsv3_tasks::{Kind, Mode};
-use dsv3_weights::{CacheDtype, ConvertFormat, DeviceMemory, PlanFormat};
 
 use crate::commands::bench::BenchArgs;
+use crate::commands::convert::ConvertArgs;
+use crate::commands::plan::PlanArgs;
 use crate::commands::report::ReportArgs;
 use crate::input::{Ids, parse_ids};
 
@@ -498,93 +499,6 @@ pub(crate) struct InspectArgs {
     /// List every tensor
     #[arg(long)]
     pub(crate) tensors: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example: dsv3 plan --config config.json --context 32768 --devices 80GiB×8\n\
-    Sizes say what they mean: GiB is 2^30 bytes, GB is 10^9."
-)]
-pub(crate) struct PlanArgs {
-    /// The config.json [default: the one in --model]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Format of the weights: published, bf16, f16, f32, fp8, int8, int4
-    #[arg(long, default_value = "published")]
-    pub(crate) format: PlanFormat,
-    /// Tokens of one sequence that the cache holds
-    #[arg(long, value_name = "N", default_value = "4096")]
-    pub(crate) context: u64,
-    /// Sequences that the cache holds at once
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) sequences: u64,
-    /// Format of the cache: bf16, f16, f32, fp8
-    #[arg(long, default_value = "bf16")]
-    pub(crate) cache_dtype: CacheDtype,
-    /// Tokens of one forward pass
-    #[arg(long, value_name = "N", default_value = "512")]
-    pub(crate) batch_tokens: u64,
-    /// Leave the MTP module out
-    #[arg(long)]
-    pub(crate) no_mtp: bool,
-    /// Devices and their memory: 80GiB×8, 24GB, …
-    #[arg(long, num_args = 1.., value_name = "SIZE[×N]")]
-    pub(crate) devices: Vec<DeviceMemory>,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example: dsv3 convert --model DeepSeek-V3.1 --out V3.1-bf16 --format bf16\n\
-    Interrupted, it goes on where it was when called again. With --merge the result needs no\n\
-    --adapter; f32 keeps it exact, the others round it once.\n\
-    int8 and int4 pack experts, MLPs and attention and leave embedding, head, routers, norms and\n\
-    kv_b_proj in bf16; int4 has q_a_proj and kv_a_proj in int8. A recipe is JSON:\n\
-    {\"rules\": [{\"component\": \"routed_experts\", \"layers\": \"3-60\", \"format\": \"int4\", \"group\": 32},\n\
-    {\"component\": \"attention\", \"projection\": \"o_proj\", \"format\": \"bf16\"}], \"default\": \"int8\"}\n\
-    The first rule that matches decides; components are those that inspect lists."
-)]
-pub(crate) struct ConvertArgs {
-    /// The folder to write; must not exist
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// Format of the weights
-    #[arg(long, value_parser = ConvertFormat::NAMES, required_unless_present = "recipe")]
-    pub(crate) format: Option<String>,
-    /// For int8 and int4: columns that share a scale, a multiple of 32 [default: 64 and 32]
-    #[arg(long, value_name = "N", requires = "format")]
-    pub(crate) group: Option<usize>,
-    /// Which weights in which format; --format is for the rest, unless the recipe has a default
-    #[arg(long, value_name = "FILE")]
-    pub(crate) recipe: Option<PathBuf>,
-    /// For int8 and int4: read this text with the model first, and choose scales whose errors fall on
-    /// columns that it makes little use of
-    #[arg(long, value_name = "FILE")]
-    pub(crate) calibrate: Option<PathBuf>,
-    /// An adapter to add to the weights on the way
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) merge: Option<PathBuf>,
-    /// For fp8: scales that are powers of two (DeepSeek-V3.1) or any f32 (DeepSeek-V3)
-    #[arg(long, value_enum, default_value = "ue8m0")]
-    pub(crate) scales: Scales,
-    /// Largest shard
-    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = dsv3_weights::parse_size)]
-    pub(crate) shard_size: u64,
-    /// Measure what the rounding costs, print it and write it into the checkpoint, where inspect
-    /// finds it: what eval report says of the new weights against those that they came from
-    #[arg(long)]
-    pub(crate) report: bool,
-    /// With --report: a text that both predict [default: the held-out tasks]
-    #[arg(long, value_name = "FILE", requires = "report")]
-    pub(crate) report_text: Option<PathBuf>,
-    /// With --report: tasks of each kind and mode
-    #[arg(long, value_name = "N", default_value = "50", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) report_count: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Scales {
-    Ue8m0,
-    F32,
 }
 
 #[cfg(test)]

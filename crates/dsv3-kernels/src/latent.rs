@@ -3,6 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
 use burn::tensor::{DType, Device, Int, Tensor};
+use dsv3_weights::CacheDtype;
 
 use crate::weight::is_cpu;
 
@@ -34,10 +35,17 @@ impl LatentFormat {
 
     /// Bytes of one token in one layer (`kv_lora_rank`, `qk_rope_head_dim`).
     pub fn bytes(self, latent: usize, rope: usize) -> usize {
-        match self {
-            LatentFormat::F32 => 4 * (latent + rope),
-            LatentFormat::Bf16 => 2 * (latent + rope),
-            LatentFormat::Fp8 => latent + 4 * latent.div_ceil(LATENT_GROUP) + 2 * rope,
+        CacheDtype::from(self).bytes(latent as u64, rope as u64) as usize
+    }
+}
+
+/// What plans call it.
+impl From<LatentFormat> for CacheDtype {
+    fn from(format: LatentFormat) -> Self {
+        match format {
+            LatentFormat::F32 => CacheDtype::F32,
+            LatentFormat::Bf16 => CacheDtype::Bf16,
+            LatentFormat::Fp8 => CacheDtype::Fp8,
         }
     }
 }
@@ -149,7 +157,7 @@ impl From<Tensor<3>> for LatentBlocks {
 mod tests {
     use super::*;
 
-    /// Breaks with: another layout than the one that `dsv3 fit` counts with.
+    /// Breaks with: a plan that counts other bytes than the blocks take.
     #[test]
     fn bytes_of_v3_1() {
         assert_eq!(LatentFormat::F32.bytes(512, 64), 2304);

@@ -19,7 +19,7 @@ use crate::WeightsError;
 
 mod quantize;
 
-pub(crate) use quantize::{Scales, pack_rows, packable};
+pub(crate) use quantize::{Scales, check_importance, pack_rows, packable};
 pub use quantize::{quantize_group, quantize_group_fitted};
 
 /// Columns of one int4 unit; groups and input dimensions are multiples of it.

@@ -73,9 +73,13 @@ pub enum CacheDtype {
 }
 
 impl CacheDtype {
-    /// Bytes that one token takes in one layer.
+    /// Bytes that one token takes in one layer of a model of this configuration.
     pub fn bytes_per_token_layer(self, args: &ModelArgs) -> u64 {
-        let (latent, rope) = (args.kv_lora_rank as u64, args.qk_rope_head_dim as u64);
+        self.bytes(args.kv_lora_rank as u64, args.qk_rope_head_dim as u64)
+    }
+
+    /// Bytes that one token takes in one layer (`kv_lora_rank`, `qk_rope_head_dim`).
+    pub fn bytes(self, latent: u64, rope: u64) -> u64 {
         match self {
             Self::F32 => 4 * (latent + rope),
             Self::Bf16 | Self::F16 => 2 * (latent + rope),

@@ -1,8 +1,10 @@
 //! `dsv3 convert`
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, ValueEnum};
 use dsv3_eval::EvalError;
 use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, convert, merge, prepare};
 use dsv3_weights::{
@@ -13,10 +15,65 @@ use serde::Serialize;
 use super::calibrate;
 use super::report::{self, Report, ReportArgs};
 
-use crate::cli::{ConvertArgs, Global, Scales};
+use crate::cli::Global;
 use crate::error::{INTERRUPTED, usage};
 use crate::output::{progress_bar, say, say_json};
 use crate::{interrupt, model};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dsv3 convert --model DeepSeek-V3.1 --out V3.1-bf16 --format bf16\n\
+    Interrupted, it goes on where it was when called again. With --merge the result needs no\n\
+    --adapter; f32 keeps it exact, the others round it once.\n\
+    int8 and int4 pack experts, MLPs and attention and leave embedding, head, routers, norms and\n\
+    kv_b_proj in bf16; int4 has q_a_proj and kv_a_proj in int8. A recipe is JSON:\n\
+    {\"rules\": [{\"component\": \"routed_experts\", \"layers\": \"3-60\", \"format\": \"int4\", \"group\": 32},\n\
+    {\"component\": \"attention\", \"projection\": \"o_proj\", \"format\": \"bf16\"}], \"default\": \"int8\"}\n\
+    The first rule that matches decides; components are those that inspect lists."
+)]
+pub(crate) struct ConvertArgs {
+    /// The folder to write; must not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Format of the weights
+    #[arg(long, value_parser = ConvertFormat::NAMES, required_unless_present = "recipe")]
+    pub(crate) format: Option<String>,
+    /// For int8 and int4: columns that share a scale, a multiple of 32 [default: 64 and 32]
+    #[arg(long, value_name = "N", requires = "format")]
+    pub(crate) group: Option<usize>,
+    /// Which weights in which format; --format is for the rest, unless the recipe has a default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// For int8 and int4: read this text with the model first, and choose scales whose errors fall on
+    /// columns that it makes little use of
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// An adapter to add to the weights on the way
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) merge: Option<PathBuf>,
+    /// For fp8: scales that are powers of two (DeepSeek-V3.1) or any f32 (DeepSeek-V3)
+    #[arg(long, value_enum, default_value = "ue8m0")]
+    pub(crate) scales: Scales,
+    /// Largest shard
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = dsv3_weights::parse_size)]
+    pub(crate) shard_size: u64,
+    /// Measure what the rounding costs, print it and write it into the checkpoint, where inspect
+    /// finds it: what eval report says of the new weights against those that they came from
+    #[arg(long)]
+    pub(crate) report: bool,
+    /// With --report: a text that both predict [default: the held-out tasks]
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub(crate) report_text: Option<PathBuf>,
+    /// With --report: tasks of each kind and mode
+    #[arg(long, value_name = "N", default_value = "50", requires = "report", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) report_count: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scales {
+    Ue8m0,
+    F32,
+}
 
 /// Stream the checkpoint into another format, with an adapter merged in if one is named.
 pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode> {

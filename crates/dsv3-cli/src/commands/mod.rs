@@ -3,13 +3,13 @@
 pub(crate) mod bench;
 mod calibrate;
 mod chat;
-mod convert;
+pub(crate) mod convert;
 mod doctor;
 mod eval;
 mod finetune;
 mod generate;
 mod inspect;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod report;
 mod score;
 mod text;

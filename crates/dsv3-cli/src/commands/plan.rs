@@ -1,10 +1,47 @@
 //! `dsv3 plan`
 
-use dsv3_weights::{ModelArgs, Plan, PlanOptions, human_bytes};
+use std::path::PathBuf;
 
-use crate::cli::{Global, PlanArgs};
+use clap::Args;
+use dsv3_weights::{
+    CacheDtype, DeviceMemory, ModelArgs, Plan, PlanFormat, PlanOptions, human_bytes,
+};
+
+use crate::cli::Global;
 use crate::error::usage;
 use crate::output::{grouped, say, say_json, table};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dsv3 plan --config config.json --context 32768 --devices 80GiB×8\n\
+    Sizes say what they mean: GiB is 2^30 bytes, GB is 10^9."
+)]
+pub(crate) struct PlanArgs {
+    /// The config.json [default: the one in --model]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Format of the weights: published, bf16, f16, f32, fp8, int8, int4
+    #[arg(long, default_value = "published")]
+    pub(crate) format: PlanFormat,
+    /// Tokens of one sequence that the cache holds
+    #[arg(long, value_name = "N", default_value = "4096")]
+    pub(crate) context: u64,
+    /// Sequences that the cache holds at once
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) sequences: u64,
+    /// Format of the cache: bf16, f16, f32, fp8
+    #[arg(long, default_value = "bf16")]
+    pub(crate) cache_dtype: CacheDtype,
+    /// Tokens of one forward pass
+    #[arg(long, value_name = "N", default_value = "512")]
+    pub(crate) batch_tokens: u64,
+    /// Leave the MTP module out
+    #[arg(long)]
+    pub(crate) no_mtp: bool,
+    /// Devices and their memory: 80GiB×8, 24GB, …
+    #[arg(long, num_args = 1.., value_name = "SIZE[×N]")]
+    pub(crate) devices: Vec<DeviceMemory>,
+}
 
 /// Count what the model needs; no weights are looked at.
 pub(crate) fn run(global: &Global, args: PlanArgs) -> anyhow::Result<()> {

@@ -24,26 +24,27 @@ pub(super) trait Source {
     ) -> (Table<'_, [f32; UNIT]>, Table<'_, f32>);
 }
 
-/// Keys or values where they lie: token `i` begins at `starts[i]`.
+/// Keys or values where they lie: rows of `stride`, of which the first `width` count. Token `i` is
+/// row `slots[i]`.
 #[derive(Clone, Copy)]
 pub(super) struct Table<'a, T> {
     pub(super) data: &'a [T],
-    pub(super) starts: &'a [usize],
+    pub(super) slots: &'a [usize],
+    pub(super) stride: usize,
     pub(super) width: usize,
 }
 
 impl<'a, T> Table<'a, T> {
     #[inline(always)]
     fn row(&self, i: usize) -> &'a [T] {
-        &self.data[self.starts[i]..][..self.width]
+        &self.data[self.slots[i] * self.stride..][..self.width]
     }
 
     #[inline(always)]
     fn part(&self, tokens: Range<usize>) -> Table<'a, T> {
         Table {
-            data: self.data,
-            starts: &self.starts[tokens],
-            width: self.width,
+            slots: &self.slots[tokens],
+            ..*self
         }
     }
 }
@@ -313,10 +314,9 @@ impl Tile<'_> {
                 *sum = l.load(from);
             }
         }
-        let starts = self.values.starts.iter().take(self.len);
-        for (i, start) in starts.enumerate() {
-            let (values, _) =
-                self.values.data[start + chunk * LANES..][..C * LANES].as_chunks::<LANES>();
+        for (i, slot) in self.values.slots.iter().take(self.len).enumerate() {
+            let start = slot * self.values.stride + chunk * LANES;
+            let (values, _) = self.values.data[start..][..C * LANES].as_chunks::<LANES>();
             let mut lanes = [l.splat(0.0); C];
             for (to, from) in lanes.iter_mut().zip(values) {
                 *to = l.load(from);

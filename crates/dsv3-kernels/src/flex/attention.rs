@@ -200,7 +200,7 @@ impl Call<'_> {
             [q_nope, q_pe].concat()
         });
         let units = (nope + rope).div_ceil(UNIT);
-        let starts = |width: usize| (0..n).map(|i| i * width).collect::<Vec<_>>();
+        let in_order: Vec<usize> = (0..n).collect();
         let mut state = State::new(span.rows.len(), value);
         InstructionSet::best().run(Attend {
             queries: &padded_rows(queries),
@@ -208,12 +208,14 @@ impl Call<'_> {
             source: InPlace {
                 keys: Table {
                     data: &keys,
-                    starts: &starts(units),
+                    slots: &in_order,
+                    stride: units,
                     width: units,
                 },
                 values: Table {
                     data: &values,
-                    starts: &starts(value),
+                    slots: &in_order,
+                    stride: value,
                     width: value,
                 },
             },
@@ -283,21 +285,20 @@ impl Call<'_> {
         );
         match self.cache.in_place() {
             Some((units_of_all, values)) => {
-                let starts = |width: usize| slots.iter().map(|slot| slot * width).collect();
-                let [key_starts, value_starts]: [Vec<usize>; 2] =
-                    [starts(units), starts(units * UNIT)];
                 InstructionSet::best().run(Attend {
                     queries,
                     visible,
                     source: InPlace {
                         keys: Table {
                             data: units_of_all,
-                            starts: &key_starts,
+                            slots,
+                            stride: units,
                             width: units,
                         },
                         values: Table {
                             data: values,
-                            starts: &value_starts,
+                            slots,
+                            stride: units * UNIT,
                             width: latent,
                         },
                     },

@@ -195,12 +195,12 @@ impl Kernel for TakeApart<'_> {
 
 /// A sequence's tokens, decoded tile by tile into a buffer that stays near.
 pub(super) struct Tiles<'a> {
-    pub(super) stored: &'a Stored<'a>,
-    pub(super) slots: &'a [usize],
+    stored: &'a Stored<'a>,
+    slots: &'a [usize],
     /// `[tile, units]`
     buffer: Vec<[f32; UNIT]>,
-    key_starts: Vec<usize>,
-    value_starts: Vec<usize>,
+    /// Of the buffer.
+    in_order: Vec<usize>,
 }
 
 impl<'a> Tiles<'a> {
@@ -209,8 +209,7 @@ impl<'a> Tiles<'a> {
             stored,
             slots,
             buffer: Vec::new(),
-            key_starts: Vec::new(),
-            value_starts: Vec::new(),
+            in_order: Vec::new(),
         }
     }
 }
@@ -223,10 +222,9 @@ impl Source for Tiles<'_> {
         tile: Range<usize>,
     ) -> (Table<'_, [f32; UNIT]>, Table<'_, f32>) {
         let units = self.stored.units();
-        if self.key_starts.len() < tile.len() {
+        if self.in_order.len() < tile.len() {
             self.buffer.resize(tile.len() * units, [0.0; UNIT]);
-            self.key_starts = (0..tile.len()).map(|i| i * units).collect();
-            self.value_starts = (0..tile.len()).map(|i| i * units * UNIT).collect();
+            self.in_order = (0..tile.len()).collect();
         }
         let slots = &self.slots[tile];
         for (slot, to) in slots.iter().zip(self.buffer.chunks_exact_mut(units.max(1))) {
@@ -234,12 +232,14 @@ impl Source for Tiles<'_> {
         }
         let keys = Table {
             data: &self.buffer,
-            starts: &self.key_starts,
+            slots: &self.in_order,
+            stride: units,
             width: units,
         };
         let values = Table {
             data: self.buffer.as_flattened(),
-            starts: &self.value_starts,
+            slots: &self.in_order,
+            stride: units * UNIT,
             width: self.stored.latent,
         };
         (keys, values)

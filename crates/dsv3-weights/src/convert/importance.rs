@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::WeightsError;
+use crate::group::check_importance;
 
 /// For weights by name, how much an error in each column counts: the mean square of what the
 /// column is multiplied with. Weights that are not named count all columns the same.
@@ -16,14 +17,7 @@ impl Importance {
     /// [`WeightsError::CannotPack`] for a value that is negative or not finite.
     pub fn new(by_weight: BTreeMap<String, Vec<f32>>) -> Result<Self, WeightsError> {
         for values in by_weight.values() {
-            let bad = |value: &f32| !(value.is_finite() && *value >= 0.0);
-            if let Some(index) = values.iter().position(bad) {
-                return Err(WeightsError::CannotPack {
-                    what: "importance",
-                    index,
-                    value: values[index],
-                });
-            }
+            check_importance(values)?;
         }
         Ok(Self(by_weight))
     }

@@ -63,14 +63,7 @@ pub fn quantize_group_fitted(
                 given: importance.len(),
             });
         }
-        let bad = |i: &f32| !(i.is_finite() && *i >= 0.0);
-        if let Some(index) = importance.iter().position(bad) {
-            return Err(WeightsError::CannotPack {
-                what: "importance",
-                index,
-                value: importance[index],
-            });
-        }
+        check_importance(importance)?;
     }
     Ok(pack_rows(
         w,
@@ -78,6 +71,19 @@ pub fn quantize_group_fitted(
         format,
         &Scales::LeastError(importance),
     ))
+}
+
+/// An error can't count for less than nothing.
+pub(crate) fn check_importance(importance: &[f32]) -> Result<(), WeightsError> {
+    let bad = |i: &f32| !(i.is_finite() && *i >= 0.0);
+    match importance.iter().position(bad) {
+        Some(index) => Err(WeightsError::CannotPack {
+            what: "importance",
+            index,
+            value: importance[index],
+        }),
+        None => Ok(()),
+    }
 }
 
 fn check(w: &[f32], [out, columns]: [usize; 2]) -> Result<(), WeightsError> {

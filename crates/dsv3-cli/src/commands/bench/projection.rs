@@ -4,9 +4,7 @@ use std::array;
 use std::path::Path;
 
 use dsv3_model::{Checkpoint, LatentFormat, ModelArgs};
-use dsv3_weights::{
-    CacheDtype, Component, ComponentPlan, Inventory, Plan, PlanFormat, PlanOptions,
-};
+use dsv3_weights::{Component, ComponentPlan, Inventory, Plan, PlanFormat, PlanOptions};
 use serde::Serialize;
 
 use super::measure::{Kind, Measurement};
@@ -76,15 +74,10 @@ impl Target {
         (format, name): (PlanFormat, &'static str),
         cache: LatentFormat,
     ) -> anyhow::Result<Self> {
-        let cache_dtype = match cache {
-            LatentFormat::F32 => CacheDtype::F32,
-            LatentFormat::Bf16 => CacheDtype::Bf16,
-            LatentFormat::Fp8 => CacheDtype::Fp8,
-        };
         let plan = |args: &ModelArgs, format| {
             let options = PlanOptions {
                 format,
-                cache_dtype,
+                cache_dtype: cache.into(),
                 mtp_weights: false,
                 ..PlanOptions::default()
             };

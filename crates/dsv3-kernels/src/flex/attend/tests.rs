@@ -45,7 +45,7 @@ impl Case {
     /// Over stretches of so many keys, merged.
     fn run(&self, set: InstructionSet, stretch: usize) -> Vec<f32> {
         let units = self.key.div_ceil(UNIT);
-        let starts = |width: usize| (0..self.tokens()).map(|i| i * width).collect::<Vec<_>>();
+        let in_order: Vec<usize> = (0..self.tokens()).collect();
         let mut whole: Option<State> = None;
         for start in (0..self.tokens()).step_by(stretch) {
             let mut state = State::new(self.visible.len(), self.value);
@@ -55,12 +55,14 @@ impl Case {
                 source: InPlace {
                     keys: Table {
                         data: &padded_rows(self.keys.chunks_exact(self.key)),
-                        starts: &starts(units),
+                        slots: &in_order,
+                        stride: units,
                         width: units,
                     },
                     values: Table {
                         data: &self.values,
-                        starts: &starts(self.value),
+                        slots: &in_order,
+                        stride: self.value,
                         width: self.value,
                     },
                 },
