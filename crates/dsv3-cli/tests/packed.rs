@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{dsv3, failure, json, model, text};
+use common::{dsv3, failure, fixture, json, model, text};
 
 /// Breaks with: a format that help names and convert does not write, packed tensors shown as bytes.
 #[test]
@@ -43,6 +43,40 @@ fn what_convert_packs_inspect_shows() {
         "convert", "--model", &out, "--out", &again, "--format", "bf16",
     ];
     assert!(failure(dsv3(&again), 1).contains("packed"));
+}
+
+/// Breaks with: a text that is not read, or read for a format that has no use for it; a calibrated
+/// conversion that takes another one's half-finished folder for its own.
+#[test]
+fn calibration_changes_what_is_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, text_file) = (fixture("dsv3-tiny").display().to_string(), at("text.txt"));
+    std::fs::write(&text_file, "What is 12 + 30? It is 42. ".repeat(40)).unwrap();
+    let convert = |out: &str, more: &[&str]| {
+        let always = ["convert", "--model", &model, "--out", out];
+        dsv3(&[&always[..], more].concat())
+    };
+    let int4 = ["--format", "int4"];
+    let calibrate = ["--calibrate", &text_file];
+    text(convert(&at("plain"), &int4));
+    text(convert(&at("weighed"), &[int4, calibrate].concat()));
+    let weights = |name: &str| std::fs::read(folder.path().join(name).join("model.safetensors"));
+    let (plain, weighed) = (weights("plain").unwrap(), weights("weighed").unwrap());
+    assert_eq!(plain.len(), weighed.len());
+    assert_ne!(plain, weighed);
+
+    let refused = failure(
+        convert(&at("no"), &[&["--format", "bf16"][..], &calibrate].concat()),
+        2,
+    );
+    assert!(refused.contains("int8 and int4"), "{refused}");
+    let missing = ["--calibrate", "no/such/file"];
+    let refused = failure(convert(&at("no"), &[int4, missing].concat()), 1);
+    assert!(refused.contains("no/such/file"), "{refused}");
+    let refused = failure(convert(&at("plain"), &[int4, calibrate].concat()), 1);
+    assert!(refused.contains("exists"), "{refused}");
+    assert!(!folder.path().join("no").exists());
 }
 
 /// Breaks with: a recipe's fault without its line, flags that contradict each other obeyed.

@@ -50,6 +50,20 @@ fn a_model_does_not_differ_from_itself() {
     }
 }
 
+/// Breaks with: a cache that is kept in another format than asked for, or so badly that answers go.
+#[test]
+fn a_cache_in_fewer_bits_shows_what_it_costs() {
+    let cost = |cache: &str| {
+        let flags = ["--kinds", "facts,arithmetic", "--cache", cache];
+        number(&report(&small(), &flags)["kl_mean"])
+    };
+    let (f32, bf16, fp8) = (cost("f32"), cost("bf16"), cost("fp8"));
+    assert_eq!(f32, 0.0);
+    assert!(bf16 > 0.0 && fp8 > bf16 && fp8 < 0.01, "{bf16} {fp8}");
+    let refused = failure(dsv3(&["generate", "--cache", "int8"]), 2);
+    assert!(refused.contains("fp8"), "{refused}");
+}
+
 /// Breaks with: packed weights that are compared as they were before packing, an int4 that is no
 /// worse than an int8, a text that is not read.
 #[test]

@@ -61,3 +61,24 @@ impl Recipe {
         format!("{hash:016x}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Breaks with: a run that goes on from another beginning, or one that may not be lengthened.
+    #[test]
+    fn what_a_run_began_with_is_part_of_it() {
+        let text = include_str!("../../../fixtures/dsv3-tiny/recipe.json");
+        let recipe = Recipe::from_json(text).unwrap();
+        let of = |recipe: &Recipe, start: Option<&[u8]>| recipe.fingerprint("{}", b"t", start);
+        let drawn = of(&recipe, None);
+        assert_ne!(of(&recipe, Some(b"a")), drawn);
+        assert_ne!(of(&recipe, Some(b"a")), of(&recipe, Some(b"b")));
+        let mut longer = recipe.clone();
+        longer.run.schedule.total_steps += 1;
+        assert_eq!(of(&longer, None), drawn);
+        longer.seed += 1;
+        assert_ne!(of(&longer, None), drawn);
+    }
+}

@@ -77,6 +77,11 @@ pub(crate) enum Scales {
 
 /// Stream the checkpoint into another format, with an adapter merged in if one is named.
 pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode> {
+    if args.calibrate.is_some() && packs_nothing(&args) {
+        return Err(usage(
+            "--calibrate weighs what int8 and int4 round: leave it out, or choose one of them",
+        ));
+    }
     let checkpoint = Checkpoint::open(model::folder(global)?)?;
     let adapter = args.merge.as_ref();
     let adapter = adapter.map(|dir| Adapter::open(dir, checkpoint.args()));
@@ -92,7 +97,9 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
         eprintln!("interrupted; the same command goes on with what is left");
         Ok(ExitCode::from(INTERRUPTED))
     };
-    if let Some(text) = &args.calibrate {
+    // What convert refuses anyway should not be read first.
+    let refused = checkpoint.args().packed || args.out.exists();
+    if let Some(text) = args.calibrate.as_ref().filter(|_| !refused) {
         match calibrate::importance(global, text, &listening)? {
             Some(found) => options.importance = Some(found),
             None => return interrupted(),
@@ -207,6 +214,12 @@ fn measured(
     let report = report::compare(&global, &wanted)?.of(&args.out);
     written.set_rounding(&report.note())?;
     Ok(report)
+}
+
+/// Whether a format that is named packs nothing that a calibration could weigh.
+fn packs_nothing(args: &ConvertArgs) -> bool {
+    let packed = |format: &str| matches!(format, "int8" | "int4");
+    args.recipe.is_none() && !args.format.as_deref().is_some_and(packed)
 }
 
 /// What --format, --group, --recipe and --scales say together.
