@@ -156,9 +156,11 @@ impl Opened {
         global: &Global,
         args: &LoadArgs,
     ) -> anyhow::Result<Transformer> {
-        if args.w8a8 && self.checkpoint.args().quantization.is_none() {
+        let model_args = self.checkpoint.args();
+        if args.w8a8 && model_args.quantization.is_none() && !model_args.packed {
             return Err(usage(format!(
-                "--w8a8 rounds activations in front of fp8 weights, and {} has none: leave it out",
+                "--w8a8 rounds activations in front of fp8, int8 and int4 weights, and {} has \
+                 none: leave it out",
                 self.dir.display()
             )));
         }

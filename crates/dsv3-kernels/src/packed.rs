@@ -54,13 +54,21 @@ impl GroupFormat {
         }
     }
 
+    /// What the codes without signs lie above those with: value = (code − zero) · scale.
+    pub(crate) fn zero(&self) -> i32 {
+        match self.codes {
+            GroupCodes::Int8 => 128,
+            GroupCodes::Int4 => 8,
+        }
+    }
+
     /// Scales of a row.
     pub(crate) fn scales(&self, input: usize) -> usize {
         input.div_ceil(self.columns)
     }
 }
 
-/// How a linear layer treats its input before it meets an fp8 weight.
+/// How a linear layer treats its input before it meets a packed weight.
 ///
 /// DeepSeek trained with activations quantised as well (W8A8, DeepSeek-V3 report §3.3.2);
 /// dequantising the weight alone is slightly more exact and is the default.
@@ -69,10 +77,12 @@ pub enum Activations {
     /// As they come.
     #[default]
     Full,
-    /// Rounded to e4m3 in groups of 128 along the input, with one scale each
-    /// (`activation_scheme: dynamic`).
-    Fp8 {
-        /// Whether those scales are powers of two (`scale_fmt: ue8m0`).
+    /// Rounded to 8 bits for each token and group along the input, with one scale each
+    /// (`activation_scheme: dynamic`): in front of an fp8 weight to e4m3 in groups of 128, in front
+    /// of integer codes to i8 in the groups of the weight, so that whole numbers are multiplied.
+    /// Other weights take them as they come.
+    EightBits {
+        /// Whether the scales of e4m3 are powers of two (`scale_fmt: ue8m0`).
         ue8m0: bool,
     },
 }
@@ -132,11 +142,6 @@ impl<B: Backend> Packed<B> {
             | Packed::Fp8Block { shape, .. }
             | Packed::Group { shape, .. } => *shape,
         }
-    }
-
-    /// Whether activations are quantised in front of this weight in a W8A8 run.
-    pub(crate) fn is_fp8(&self) -> bool {
-        matches!(self, Packed::Fp8Block { .. })
     }
 }
 

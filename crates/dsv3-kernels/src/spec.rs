@@ -82,5 +82,8 @@ pub(crate) const ACTIVATION_GROUP: usize = 128;
 /// The smallest amplitude that a group of activations is scaled for (DeepSeek's `act_quant`).
 pub(crate) const ACTIVATION_AMAX_FLOOR: f32 = 1e-4;
 
+/// The largest i8 that activations are rounded to: -128 has no counterpart.
+pub(crate) const I8_MAX: f32 = 127.0;
+
 /// The largest finite e4m3 value.
 pub(crate) const E4M3_MAX: f32 = 448.0;

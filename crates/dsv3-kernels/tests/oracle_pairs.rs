@@ -105,6 +105,24 @@ proptest! {
         }
     }
 
+    /// Breaks with: activations rounded to another step than the definition's, in groups that are not
+    /// the weight's, or twice.
+    #[test]
+    fn whole_numbers_are_multiplied_as_rounded_activations_are(
+        seed: u64, tokens in 1usize..12, out in 1usize..40, units in 1usize..7,
+        format in group_formats(),
+    ) {
+        let activations = Activations::EightBits { ue8m0: false };
+        for (name, device) in devices() {
+            let mut random = Random(seed);
+            let weight = random.weight(format, [out, 32 * units], &device);
+            let x = random.matrix(tokens, 32 * units, &device);
+            let fast = values(dsv3_kernels::packed_linear(x.clone(), &weight, activations));
+            let slow = values(reference::packed_linear(x, &weight, activations));
+            assert_close(name, &fast, &slow, TOLERANCE);
+        }
+    }
+
     /// Breaks with: tokens given to the wrong expert, weights of another token, an expert twice.
     #[test]
     fn grouped_experts_are_the_sum_of_each_tokens_experts(

@@ -35,13 +35,14 @@ impl Loader<'_> {
         &self.options.device
     }
 
-    /// What happens to activations in front of fp8 weights.
+    /// What happens to activations in front of packed weights.
     pub(crate) fn activations(&self) -> Activations {
-        match (self.options.quantize_activations, &self.args().quantization) {
-            (true, Some(quantization)) => Activations::Fp8 {
-                ue8m0: quantization.scale_fmt == ScaleFmt::Ue8m0,
+        let quantization = self.args().quantization.as_ref();
+        match self.options.quantize_activations {
+            true => Activations::EightBits {
+                ue8m0: quantization.is_some_and(|q| q.scale_fmt == ScaleFmt::Ue8m0),
             },
-            _ => Activations::Full,
+            false => Activations::Full,
         }
     }
 

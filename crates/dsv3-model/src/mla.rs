@@ -230,11 +230,12 @@ impl Mla {
         dsv3_kernels::rope(x, context.cos.clone(), context.sin.clone())
     }
 
-    /// In a W8A8 run the latent is `kv_b`'s input and so is rounded like any other. It meets
-    /// nothing else, so it is rounded on the way into the cache: both forms then agree.
+    /// In a W8A8 run the latent is an fp8 `kv_b`'s input and so is rounded like any other. It meets
+    /// nothing else, so it is rounded on the way into the cache: both forms then agree. Integer
+    /// codes meet it as it is: attention multiplies in f32.
     fn quantized(&self, c: Tensor<2>) -> Tensor<2> {
         match self.latent_activations {
-            Activations::Fp8 { ue8m0 } if self.kv_b.is_fp8() => {
+            Activations::EightBits { ue8m0 } if self.kv_b.is_fp8() => {
                 dsv3_kernels::quantize_activations(c, ue8m0)
             }
             _ => c,

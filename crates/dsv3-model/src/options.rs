@@ -57,8 +57,9 @@ pub struct LoadOptions {
     pub device: Device,
     /// Format of activations.
     pub precision: Precision,
-    /// Whether activations are rounded to fp8 in front of fp8 weights, as DeepSeek trained (W8A8).
-    /// The kind of scales follows `scale_fmt` of the checkpoint.
+    /// Whether activations are rounded to 8 bits in front of packed weights: to fp8 in front of fp8
+    /// ones, as DeepSeek trained (W8A8), the kind of scales following `scale_fmt` of the checkpoint;
+    /// to int8 in front of int8 and int4 ones.
     pub quantize_activations: bool,
     /// The form of latent attention.
     pub attention: AttentionForm,

@@ -74,7 +74,8 @@ pub(crate) struct BenchArgs {
     /// How the cache keeps its tokens [default: as --dtype]
     #[arg(long, value_enum)]
     pub(crate) cache: Option<CacheFormat>,
-    /// Round activations to fp8 in front of fp8 weights, as DeepSeek trained
+    /// Round activations to 8 bits in front of packed weights: fp8 in front of fp8, int8 in front of
+    /// int8 and int4
     #[arg(long)]
     pub(crate) w8a8: bool,
     /// An adapter to apply: a folder that dsv3 finetune or PEFT wrote

@@ -93,12 +93,7 @@ pub(super) fn packed_linear(
     if !launch {
         return oracle::packed_linear::<CubeBackend>(x, weight, activations);
     }
-    let x = match activations {
-        Activations::Fp8 { ue8m0 } if weight.is_fp8() => {
-            oracle::quantize_activations::<CubeBackend>(x, ue8m0)
-        }
-        _ => x,
-    };
+    let x = oracle::rounded::<CubeBackend>(x, weight, activations);
     let dtype = x.dtype();
     let x = match dtype {
         DType::F32 => x,

@@ -30,11 +30,22 @@ impl<'a> Activated<'a> {
     /// `x [T, in]`; borrowed where `in` is a number of whole units.
     pub(super) fn new(x: &'a [f32], tokens: usize) -> Self {
         let input = x.len() / tokens.max(1);
-        let units = match x.as_chunks::<UNIT>() {
-            (units, []) if input.is_multiple_of(UNIT) => units.into(),
-            _ => padded_rows(x.chunks_exact(input.max(1))).into(),
-        };
-        Activated { units, tokens }
+        match x.as_chunks::<UNIT>() {
+            (units, []) if input.is_multiple_of(UNIT) => Activated {
+                units: units.into(),
+                tokens,
+            },
+            _ => Activated::copied(x, tokens),
+        }
+    }
+
+    /// `x [T, in]`, kept.
+    pub(super) fn copied(x: &[f32], tokens: usize) -> Self {
+        let input = x.len() / tokens.max(1);
+        Activated {
+            units: padded_rows(x.chunks_exact(input.max(1))).into(),
+            tokens,
+        }
     }
 
     /// How many tokens.

@@ -9,11 +9,9 @@ use burn::tensor::DType;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::activations;
-use super::blocks::Buffer;
-use super::dots::{Activated, Dots};
 use super::lanes::InstructionSet;
 use super::linear::{rows_of_a_task, transpose};
+use super::product::{Buffer, Product};
 use super::round_to;
 use super::rows::Rows;
 use super::team;
@@ -51,10 +49,10 @@ impl Call<'_> {
         let chosen = self.chosen(experts);
         let inner = self.inner(&chosen); // each [n, inter]
         let tokens = self.x.len() / self.hidden.max(1);
-        let inner: Vec<Activated<'_>> = inner
+        let inner: Vec<Product<'_>> = inner
             .iter()
             .zip(&chosen)
-            .map(|(inner, chosen)| Activated::new(inner, chosen.places.len()))
+            .map(|(inner, chosen)| chosen.product(inner, &chosen.down, self.activations))
             .collect();
         let inputs = chosen.first().map_or(1, |c| c.down.input());
         let task = rows_of_a_task(inputs * chosen.len(), self.hidden);
@@ -68,7 +66,7 @@ impl Call<'_> {
                 let range = first..first + sum.len() / tokens.max(1);
                 for (chosen, inner) in chosen.iter().zip(&inner) {
                     let n = chosen.places.len();
-                    let y = scratch.dots(inner, &chosen.down, range.clone(), n); // [rows, n]
+                    let y = scratch.dots(inner, range.clone()); // [rows, n]
                     round_to(y, self.dtype);
                     for (sum, y) in sum.chunks_exact_mut(tokens).zip(y.chunks_exact(n)) {
                         for (place, y) in chosen.places.iter().zip(y) {
@@ -93,7 +91,6 @@ impl Call<'_> {
             for place in &places {
                 x.extend_from_slice(&self.x[place / self.k * self.hidden..][..self.hidden]);
             }
-            self.quantize(&mut x, self.hidden, expert.gate.is_fp8());
             Some(Chosen {
                 gate: Rows::new(&expert.gate),
                 up: Rows::new(&expert.up),
@@ -107,9 +104,13 @@ impl Call<'_> {
 
     /// `silu(gate(x)) · up(x)` of each chosen expert, `[n, inter]`.
     fn inner(&self, chosen: &[Chosen]) -> Vec<Vec<f32>> {
-        let x: Vec<Activated<'_>> = chosen
+        // Each weight has its own, since the recipe of a packed checkpoint may tell them apart.
+        let products: Vec<[Product<'_>; 2]> = chosen
             .iter()
-            .map(|chosen| Activated::new(&chosen.x, chosen.places.len()))
+            .map(|chosen| {
+                [&chosen.gate, &chosen.up]
+                    .map(|rows| chosen.product(&chosen.x, rows, self.activations))
+            })
             .collect();
         let mut tasks = Vec::new();
         for (which, chosen) in chosen.iter().enumerate() {
@@ -123,10 +124,9 @@ impl Call<'_> {
             <(Scratch, Scratch)>::default,
             |(gates, ups), task| {
                 let (which, range) = &tasks[task];
-                let (chosen, x) = (&chosen[*which], &x[*which]);
-                let n = chosen.places.len();
-                let gate = gates.dots(x, &chosen.gate, range.clone(), n); // [rows, n]
-                let up = ups.dots(x, &chosen.up, range.clone(), n);
+                let [gate, up] = &products[*which];
+                let gate = gates.dots(gate, range.clone()); // [rows, n]
+                let up = ups.dots(up, range.clone());
                 round_to(gate, self.dtype);
                 round_to(up, self.dtype);
                 let inner = gate
@@ -147,18 +147,16 @@ impl Call<'_> {
                 let width = chosen.gate.out();
                 let mut inner = transpose(inner, width, chosen.places.len()); // [n, inter]
                 round_to(&mut inner, self.dtype);
-                self.quantize(&mut inner, width, chosen.down.is_fp8());
                 inner
             })
             .collect()
     }
+}
 
-    fn quantize(&self, x: &mut [f32], n: usize, fp8: bool) {
-        if let Activations::Fp8 { ue8m0 } = self.activations
-            && fp8
-        {
-            activations::quantize(x, n, ue8m0);
-        }
+impl Chosen {
+    /// `x [n, in]` in front of one of its weights.
+    fn product<'a>(&self, x: &'a [f32], rows: &'a Rows, activations: Activations) -> Product<'a> {
+        Product::new(x, self.places.len(), rows, activations)
     }
 }
 
@@ -170,23 +168,12 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// `rows[range] · x` → `[rows of the range, n]`.
-    fn dots(
-        &mut self,
-        x: &Activated<'_>,
-        rows: &Rows,
-        range: Range<usize>,
-        n: usize,
-    ) -> &mut [f32] {
+    /// The products of some rows, `[rows of the range, n]`.
+    fn dots(&mut self, product: &Product<'_>, range: Range<usize>) -> &mut [f32] {
         self.y.clear();
-        self.y.resize(range.len() * n, 0.0);
-        InstructionSet::best().run(Dots {
-            x,
-            rows,
-            range,
-            y: &mut self.y,
-            buffer: &mut self.buffer,
-        });
+        self.y.resize(range.len() * product.tokens(), 0.0);
+        let set = InstructionSet::best();
+        product.dots(set, range, &mut self.y, &mut self.buffer);
         &mut self.y
     }
 }

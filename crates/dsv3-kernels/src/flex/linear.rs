@@ -1,10 +1,11 @@
 //! `x · Wᵀ`: the rows of a weight shared out to the threads.
 
-use super::blocks::Buffer;
-use super::dots::{Activated, Dots};
+use super::integer_dots::PANEL_ROWS;
 use super::lanes::InstructionSet;
+use super::product::{Buffer, Product};
 use super::rows::Rows;
 use super::team;
+use crate::packed::Activations;
 
 /// Fewest weights of a task: enough to hide its start.
 const LEAST_TASK: usize = 1 << 15;
@@ -14,13 +15,19 @@ const LARGEST_TASK: usize = 1 << 20;
 const TASKS_A_THREAD: usize = 2;
 
 /// `x [T, in]`, rows `[out, in]` → `[T, out]`.
-pub(super) fn linear(x: &[f32], rows: &Rows, tokens: usize) -> Vec<f32> {
-    linear_with(InstructionSet::best(), x, rows, tokens)
+pub(super) fn linear(x: &[f32], rows: &Rows, tokens: usize, activations: Activations) -> Vec<f32> {
+    linear_with(InstructionSet::best(), x, rows, tokens, activations)
 }
 
-fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Vec<f32> {
+fn linear_with(
+    set: InstructionSet,
+    x: &[f32],
+    rows: &Rows,
+    tokens: usize,
+    activations: Activations,
+) -> Vec<f32> {
     let (out, input) = (rows.out(), rows.input());
-    let x = &Activated::new(x, tokens);
+    let product = &Product::new(x, tokens, rows, activations);
     let mut columns = vec![0f32; out * tokens]; // [out, T]
     let task = rows_of_a_task(input, out);
     team::for_each_chunk(
@@ -29,13 +36,8 @@ fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Ve
         Buffer::default,
         |buffer, chunk, y| {
             let first = chunk * task;
-            set.run(Dots {
-                x,
-                rows,
-                range: first..first + y.len() / tokens.max(1),
-                y,
-                buffer,
-            });
+            let range = first..first + y.len() / tokens.max(1);
+            product.dots(set, range, y, buffer);
         },
     );
     transpose(columns, out, tokens)
@@ -45,7 +47,7 @@ fn linear_with(set: InstructionSet, x: &[f32], rows: &Rows, tokens: usize) -> Ve
 pub(super) fn rows_of_a_task(weights: usize, out: usize) -> usize {
     let share = weights * out / (TASKS_A_THREAD * rayon::current_num_threads());
     (share.clamp(LEAST_TASK, LARGEST_TASK) / weights.max(1))
-        .next_multiple_of(8)
+        .next_multiple_of(PANEL_ROWS)
         .clamp(1, out.max(1))
 }
 

@@ -12,10 +12,13 @@ mod decode;
 mod dots;
 mod experts;
 mod gemm;
+mod integer_dots;
+mod integers;
 mod lanes;
 mod latents;
 mod linear;
 mod norm;
+mod product;
 mod route;
 mod rows;
 mod team;
@@ -118,15 +121,9 @@ impl Dsv3Ops for Flex {
     ) -> FloatTensor<Self> {
         let x = x.to_contiguous(); // [T, in]
         let (tokens, dtype) = (dim(&x, 0), x.dtype());
-        let mut values = floats(&x);
-        if let Activations::Fp8 { ue8m0 } = activations
-            && weight.is_fp8()
-        {
-            activations::quantize(values.to_mut(), dim(&x, 1), ue8m0);
-        }
         let rows = Rows::new(&weight);
         let out = rows.out();
-        let y = linear::linear(&values, &rows, tokens); // [T, out]
+        let y = linear::linear(&floats(&x), &rows, tokens, activations); // [T, out]
         tensor(y, &[tokens, out], dtype)
     }
 

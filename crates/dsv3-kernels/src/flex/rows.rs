@@ -79,6 +79,12 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
+    /// Columns of a row.
+    #[inline(always)]
+    pub(super) fn columns(&self) -> usize {
+        self.n
+    }
+
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> Coded<'a> {
         let format = &self.format;
@@ -172,11 +178,6 @@ impl Rows {
             Format::Fp8 { .. } => self.shape[1],
             Format::Group(format) => format.row_bytes,
         }
-    }
-
-    /// Whether a W8A8 run rounds what it multiplies.
-    pub(super) fn is_fp8(&self) -> bool {
-        matches!(self.format, Format::Fp8 { .. })
     }
 
     /// Where all rows lie.

@@ -1,6 +1,8 @@
-//! e4m3 rounding in comparisons and multiplications by two: exact, where `log2` is not.
+//! Activations rounded to 8 bits. e4m3 in comparisons and multiplications by two: exact, where
+//! `log2` is not.
 
-use crate::spec::{ACTIVATION_AMAX_FLOOR, ACTIVATION_GROUP, E4M3_MAX};
+use crate::packed::{Activations, Packed};
+use crate::spec::{ACTIVATION_AMAX_FLOOR, ACTIVATION_GROUP, E4M3_MAX, I8_MAX};
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 
@@ -50,6 +52,39 @@ pub(super) fn e4m3_codes<B: Backend>(v: Float<B>) -> Ints<B> {
     let eighths = magnitude.div(step).round();
     let negative = v.below(0.0).scale(128.0);
     exponents.scale(8.0).add(eighths).add(negative).into_ints()
+}
+
+/// `x [T, n]` as `activations` has it in front of `weight`.
+pub(crate) fn rounded<B: Backend>(
+    x: FloatTensor<B>,
+    weight: &Packed<B>,
+    activations: Activations,
+) -> FloatTensor<B> {
+    match (activations, weight) {
+        (Activations::EightBits { ue8m0 }, Packed::Fp8Block { .. }) => {
+            quantize_activations::<B>(x, ue8m0)
+        }
+        (Activations::EightBits { .. }, Packed::Group { format, .. }) => {
+            whole_activations::<B>(x, format.columns)
+        }
+        _ => x,
+    }
+}
+
+/// `x [T, n]` → the same in f32, as i8 with one scale per `columns` would hold it.
+fn whole_activations<B: Backend>(x: FloatTensor<B>, columns: usize) -> FloatTensor<B> {
+    /// Groups whose scale would be no number are zeros.
+    const FLOOR: f32 = 1e-30;
+    let x = Float::<B>(x);
+    let n = x.dim(1);
+    let x = x.cast(burn::tensor::FloatDType::F32); // [T, n]
+    let groups = (0..n).step_by(columns).map(|start| {
+        let v = x.clone().narrow(1, start, columns.min(n - start)); // [T, columns]
+        let amax = v.clone().abs().max_dim(1).clamp_min(FLOOR); // [T, 1]
+        let scale = amax.scale_down(I8_MAX); // [T, 1]
+        v.div(scale.clone()).round().mul(scale) // [T, columns]
+    });
+    Float::<B>::cat(groups.collect(), 1).0
 }
 
 /// `x [T, n]` → the same, as e4m3 with one scale per 128 columns would hold it.

@@ -4,7 +4,7 @@ use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::FloatDType;
 
-use super::{dequantize, quantize_activations};
+use super::{dequantize, rounded};
 use crate::packed::{Activations, Packed};
 use crate::stock::Float;
 
@@ -14,13 +14,9 @@ pub(crate) fn packed_linear<B: Backend>(
     weight: &Packed<B>,
     activations: Activations,
 ) -> FloatTensor<B> {
-    let x = match activations {
-        Activations::Fp8 { ue8m0 } if weight.is_fp8() => quantize_activations::<B>(x, ue8m0),
-        _ => x,
-    };
-    let x = Float::<B>(x);
-    let dtype = x.dtype();
-    x.cast(FloatDType::F32)
+    let dtype = Float::<B>(x.clone()).dtype();
+    Float::<B>(rounded::<B>(x, weight, activations))
+        .cast(FloatDType::F32)
         .matmul(dequantize(weight).swap(0, 1)) // [T, out]
         .cast(dtype)
         .0

@@ -12,7 +12,7 @@ mod rope;
 mod route;
 mod swiglu;
 
-pub(crate) use activations::quantize_activations;
+pub(crate) use activations::{quantize_activations, rounded};
 pub(crate) use attention::{Factors, adapted_mla_attention, mla_attention};
 pub(crate) use dequantize::dequantize;
 pub(crate) use experts::{grouped_experts, packed_experts};

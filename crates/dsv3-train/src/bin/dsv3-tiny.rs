@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::{Parser, Subcommand};
 use dsv3_model::Checkpoint;
@@ -33,9 +33,10 @@ struct Cli {
     /// The model's folder, with config.json and recipe.json
     #[arg(long, global = true, default_value = "fixtures/dsv3-tiny")]
     model: PathBuf,
-    /// The recipe [default: recipe.json in the model's folder]
+    /// The recipe; for train several, one run after the other [default: recipe.json in the model's
+    /// folder, and for train continued.json and polished.json after it]
     #[arg(long, global = true, value_name = "FILE")]
-    recipe: Option<PathBuf>,
+    recipe: Vec<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -62,18 +63,23 @@ enum Command {
     Tokenizer,
     /// Train the weights, or go on with it, then write them
     Train {
-        /// The folder of the run: state, log, curves
+        /// The folder of the run: state, log, curves; of several runs the first is in its folder 1
+        /// and so on, and each begins with the weights that the one before wrote
         #[arg(long)]
         run: PathBuf,
-        /// Begin with this checkpoint's weights instead of drawn ones; a run that has begun goes on
-        /// from its own
+        /// Begin the first run with this checkpoint's weights instead of drawn ones; a run that has
+        /// begun goes on from its own
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
-        /// Write the weights of the run's state to the model's folder and train no further
+        /// Write the weights of the run's state to the model's folder and train no further; with one
+        /// recipe
         #[arg(long)]
         export_only: bool,
     },
 }
+
+/// The recipes of the shipped weights, in their order.
+const RECIPES: [&str; 3] = ["recipe.json", "continued.json", "polished.json"];
 
 /// Bytes of one weight file: the repository takes none over 10 MB.
 const SHARD_BYTES: usize = 8 << 20;
@@ -87,21 +93,55 @@ fn read(path: &Path) -> Result<String> {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let path = cli.recipe.unwrap_or_else(|| cli.model.join("recipe.json"));
-    let recipe = Recipe::from_json(&read(&path)?)?;
+    let mut paths = cli.recipe;
+    if paths.is_empty() {
+        let training = matches!(cli.command, Command::Train { .. });
+        let count = if training { RECIPES.len() } else { 1 };
+        paths.extend(RECIPES[..count].iter().map(|name| cli.model.join(name)));
+    }
+    let mut recipes = Vec::new();
+    for path in &paths {
+        recipes.push(Recipe::from_json(&read(path)?)?);
+    }
+    let recipe = match (&recipes[..], &cli.command) {
+        ([recipe], _) | ([recipe, ..], Command::Train { .. }) => recipe,
+        _ => bail!("--recipe was given {} times: give one", recipes.len()),
+    };
     match cli.command {
         Command::Corpus {
             out,
             count,
             held_out,
             messages,
-        } => corpus(&recipe, out.as_deref(), count, held_out, messages),
-        Command::Tokenizer => tokenizer(&recipe, &cli.model),
+        } => corpus(recipe, out.as_deref(), count, held_out, messages),
+        Command::Tokenizer => tokenizer(recipe, &cli.model),
         Command::Train {
             run,
             from,
             export_only,
-        } => train(&recipe, &cli.model, &run, from.as_deref(), export_only),
+        } => {
+            if export_only && recipes.len() > 1 {
+                bail!("--export-only writes the weights of one run: say which with --recipe FILE");
+            }
+            let stop = Arc::new(AtomicBool::new(false));
+            let flag = stop.clone();
+            ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+            for (i, recipe) in recipes.iter().enumerate() {
+                let dir = match recipes.len() {
+                    1 => run.clone(),
+                    _ => run.join((i + 1).to_string()),
+                };
+                let from = if i == 0 {
+                    from.as_deref()
+                } else {
+                    Some(cli.model.as_path())
+                };
+                if train(recipe, &cli.model, &dir, from, export_only, &stop)? == RunEnd::Stopped {
+                    break;
+                }
+            }
+            Ok(())
+        }
     }
 }
 
@@ -218,7 +258,8 @@ fn train(
     dir: &Path,
     from: Option<&Path>,
     export_only: bool,
-) -> Result<()> {
+    stop: &Arc<AtomicBool>,
+) -> Result<RunEnd> {
     let config = read(&model.join("config.json"))?;
     let args = dsv3_weights::ModelArgs::from_json_bytes(config.as_bytes())?;
     let tokenizer_json = fs::read(model.join("tokenizer.json"))
@@ -240,9 +281,6 @@ fn train(
     } else {
         let watched = watched(recipe, &tokenizer)?;
         let corpus = Corpus::new(recipe.seed, recipe.mix.clone())?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
         let total = recipe.run.schedule.total_steps;
         let mut shown = Shown(Progress::new(total, 0, 50));
         end = run(
@@ -252,7 +290,7 @@ fn train(
             &recipe.run,
             &fingerprint,
             &RunDir::new(dir),
-            &stop,
+            stop,
             &mut shown,
         )?;
         shown.0.finish();
@@ -265,7 +303,7 @@ fn train(
         let values = trained_values(&args, trainer.parameters());
         write_checkpoint(model, &config, values, &published)?;
     }
-    Ok(())
+    Ok(end)
 }
 
 /// Held-out sequences of every kind, for the loss that is watched.

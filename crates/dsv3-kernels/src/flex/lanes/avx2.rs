@@ -5,7 +5,7 @@ use std::arch::x86_64::{__m128i, __m256, __m256i};
 use bytemuck::cast;
 use pulp::x86::V3;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,7 @@ impl Avx2 {
 
 impl Lanes for Avx2 {
     type F = Halves;
+    type I = [__m256i; 2];
 
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
         struct Call<K>(Avx2, K);
@@ -142,5 +143,32 @@ impl Lanes for Avx2 {
             each(|i| entries(words[i])),
             each(|i| entries(simd._mm256_srli_epi32::<4>(words[i]))),
         ]
+    }
+
+    #[inline(always)]
+    fn whole(self, value: i32) -> Self::I {
+        cast([value; LANES])
+    }
+
+    /// The even and the odd bytes in pairs of 16 bits, which no sum of two products leaves.
+    #[inline(always)]
+    fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
+        let simd = self.0.avx2;
+        let pair = |a: i8, b: i8| -> __m256i { cast([[i16::from(a), i16::from(b)]; 8]) };
+        let low: __m256i = cast([0x00ff_00ffu32; 8]);
+        let (x02, x13) = (pair(x[0], x[2]), pair(x[1], x[3]));
+        let codes: [__m256i; 2] = cast(*codes);
+        [0, 1].map(|half| {
+            let even = simd._mm256_and_si256(codes[half], low);
+            let odd = simd._mm256_and_si256(simd._mm256_srli_epi32::<8>(codes[half]), low);
+            let even = simd._mm256_madd_epi16(even, x02);
+            let odd = simd._mm256_madd_epi16(odd, x13);
+            simd._mm256_add_epi32(sum[half], simd._mm256_add_epi32(even, odd))
+        })
+    }
+
+    #[inline(always)]
+    fn to_float(self, value: Self::I) -> Self::F {
+        each(|half| self.0.avx._mm256_cvtepi32_ps(value[half]))
     }
 }

@@ -1,27 +1,34 @@
-//! AVX-512: a register holds all lanes.
+//! AVX-512, with and without VNNI: a register holds all lanes.
 
-use std::arch::x86_64::{__m128i, __m256i, __m512, __m512i};
+use std::arch::x86_64::{__m128i, __m256i, __m512, __m512i, _mm512_dpbusd_epi32};
 
 use bytemuck::cast;
 use pulp::x86::V4;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS};
 
-/// Proof that the machine has AVX-512 F, BW, CD, DQ and VL.
+/// Proof that the machine has AVX-512 F, BW, CD, DQ and VL, and `VNNI`.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::flex) struct Avx512(V4);
+pub(in crate::flex) struct Avx512<const VNNI: bool>(V4);
 
-impl PartialEq for Avx512 {
+impl<const VNNI: bool> PartialEq for Avx512<VNNI> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Avx512 {}
+impl<const VNNI: bool> Eq for Avx512<VNNI> {}
 
-impl Avx512 {
+/// Compile `kernel` for VNNI as well.
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
+fn with_vnni<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+impl<const VNNI: bool> Avx512<VNNI> {
     pub(super) fn detect() -> Option<Self> {
-        V4::try_new().map(Avx512)
+        let has_vnni = !VNNI || is_x86_feature_detected!("avx512vnni");
+        V4::try_new().filter(|_| has_vnni).map(Avx512)
     }
 
     #[inline(always)]
@@ -30,17 +37,23 @@ impl Avx512 {
     }
 }
 
-impl Lanes for Avx512 {
+impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     type F = __m512;
+    type I = __m512i;
 
+    #[allow(unsafe_code)]
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
-        struct Call<K>(Avx512, K);
-        impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
+        struct Call<const VNNI: bool, K>(Avx512<VNNI>, K);
+        impl<const VNNI: bool, K: Kernel> pulp::NullaryFnOnce for Call<VNNI, K> {
             type Output = K::Output;
             #[inline(always)]
             fn call(self) -> K::Output {
                 self.1.run(self.0)
             }
+        }
+        if VNNI {
+            // SAFETY: `detect`, which alone makes a value of this type, found all of the features.
+            return unsafe { with_vnni(self, kernel) };
         }
         self.0.vectorize(Call(self, kernel))
     }
@@ -143,5 +156,70 @@ impl Lanes for Avx512 {
             simd._mm512_permutexvar_ps(low, table),
             simd._mm512_permutexvar_ps(high, table),
         ]
+    }
+
+    #[inline(always)]
+    fn whole(self, value: i32) -> Self::I {
+        cast([value; LANES])
+    }
+
+    /// VNNI does it at once. Without it the even and the odd bytes are multiplied in pairs of 16
+    /// bits, which no sum of two products leaves.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
+        let codes: __m512i = cast(*codes);
+        if VNNI {
+            let x: __m512i = cast([i32::from_le_bytes(cast(x)); LANES]);
+            // SAFETY: `detect` found AVX-512 F and VNNI.
+            return unsafe { _mm512_dpbusd_epi32(sum, codes, x) };
+        }
+        let (simd, bw) = (self.0.avx512f, self.0.avx512bw);
+        let pair = |a: i8, b: i8| -> __m512i { cast([[i16::from(a), i16::from(b)]; LANES]) };
+        let low = self.words(0x00ff_00ff);
+        let even = simd._mm512_and_si512(codes, low);
+        let odd = simd._mm512_and_si512(simd._mm512_srli_epi32::<8>(codes), low);
+        let even = bw._mm512_madd_epi16(even, pair(x[0], x[2]));
+        let odd = bw._mm512_madd_epi16(odd, pair(x[1], x[3]));
+        simd._mm512_add_epi32(sum, simd._mm512_add_epi32(even, odd))
+    }
+
+    #[inline(always)]
+    fn to_float(self, value: Self::I) -> Self::F {
+        self.0.avx512f._mm512_cvtepi32_ps(value)
+    }
+
+    /// Pairs of rows, pairs of pairs, then quarters of registers, twice.
+    #[inline(always)]
+    fn turned(self, rows: &[[u8; WORDS]; LANES]) -> [[u8; WORDS]; LANES] {
+        let simd = self.0.avx512f;
+        let v: [__m512i; LANES] = cast(*rows);
+        let mut pairs = v;
+        for i in 0..8 {
+            pairs[2 * i] = simd._mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+            pairs[2 * i + 1] = simd._mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+        }
+        // Of rows 4 · i to 4 · i + 3, `fours[4 · i + j]` has columns j, 4 + j, 8 + j and 12 + j.
+        let mut fours = pairs;
+        for i in 0..4 {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|j| pairs[4 * i + j]);
+            fours[4 * i] = simd._mm512_unpacklo_epi64(a, c);
+            fours[4 * i + 1] = simd._mm512_unpackhi_epi64(a, c);
+            fours[4 * i + 2] = simd._mm512_unpacklo_epi64(b, d);
+            fours[4 * i + 3] = simd._mm512_unpackhi_epi64(b, d);
+        }
+        let mut to = fours;
+        for j in 0..4 {
+            let [a, b, c, d] = [0, 4, 8, 12].map(|i| fours[i + j]);
+            let ab = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(a, b); // columns j, 8 + j
+            let cd = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(c, d);
+            to[j] = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
+            to[8 + j] = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
+            let ab = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(a, b); // columns 4 + j, 12 + j
+            let cd = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(c, d);
+            to[4 + j] = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
+            to[12 + j] = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
+        }
+        cast(to)
     }
 }

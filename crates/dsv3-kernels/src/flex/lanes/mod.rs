@@ -21,6 +21,9 @@ pub(in crate::flex) use prefetch::prefetch;
 /// Lanes.
 pub(in crate::flex) const LANES: usize = 16;
 
+/// Bytes of a word of four for each lane.
+pub(in crate::flex) const WORDS: usize = 4 * LANES;
+
 /// 2^120: what an e4m3 code's bits, read as the upper bits of an f32, are short of. The biases are
 /// 7 and 127.
 pub(in crate::flex) const E4M3_UNBIAS: f32 = f32::from_bits((120 + 127) << 23);
@@ -32,6 +35,8 @@ const E4M3_BITS: u32 = 0x87f0_0000;
 pub(in crate::flex) trait Lanes: Copy {
     /// Sixteen f32.
     type F: Copy;
+    /// Sixteen i32.
+    type I: Copy;
 
     /// Compile `kernel` for this set, and run it.
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output;
@@ -56,6 +61,25 @@ pub(in crate::flex) trait Lanes: Copy {
     fn i8(self, from: &[u8; LANES]) -> Self::F;
     /// Entries of `table` by the lower and by the upper half of each byte.
     fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2];
+
+    /// The same whole number in every lane.
+    fn whole(self, value: i32) -> Self::I;
+    /// `sum + Σ_j codes[4 · lane + j] · x[j]` over four, the codes without signs.
+    fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I;
+    /// Rounded to nearest.
+    fn to_float(self, value: Self::I) -> Self::F;
+
+    /// Words of four bytes, rows for columns.
+    #[inline(always)]
+    fn turned(self, rows: &[[u8; WORDS]; LANES]) -> [[u8; WORDS]; LANES] {
+        let mut to = [[0u8; WORDS]; LANES];
+        for (r, row) in rows.iter().enumerate() {
+            for (word, to) in row.as_chunks::<4>().0.iter().zip(&mut to) {
+                to.as_chunks_mut::<4>().0[r] = *word;
+            }
+        }
+        to
+    }
 
     /// [`sum`](Self::sum) of each of sixteen.
     #[inline(always)]
@@ -101,7 +125,10 @@ pub(in crate::flex) enum InstructionSet {
     Avx2(avx2::Avx2),
     /// AVX-512 F, BW, CD, DQ and VL.
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512),
+    Avx512(avx512::Avx512<false>),
+    /// The same and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(avx512::Avx512<true>),
     /// NEON with half precision.
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Neon),
@@ -113,6 +140,7 @@ impl InstructionSet {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            sets.extend(avx512::Avx512::detect().map(InstructionSet::Avx512Vnni));
             sets.extend(avx512::Avx512::detect().map(InstructionSet::Avx512));
             sets.extend(avx2::Avx2::detect().map(InstructionSet::Avx2));
         }
@@ -140,6 +168,8 @@ impl InstructionSet {
             InstructionSet::Avx2(lanes) => lanes.compiled(kernel),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512(lanes) => lanes.compiled(kernel),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vnni(lanes) => lanes.compiled(kernel),
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon(lanes) => lanes.compiled(kernel),
         }

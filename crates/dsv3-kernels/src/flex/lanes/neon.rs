@@ -4,7 +4,7 @@ use std::arch::aarch64::{float32x4_t, int8x8_t, int16x8_t, int32x4_t, uint16x4_t
 
 use bytemuck::cast;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS};
 
 /// Proof that the machine has NEON.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,7 @@ impl Neon {
 
 impl Lanes for Neon {
     type F = Quarters;
+    type I = [int32x4_t; 4];
 
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
         // NEON is part of every aarch64 target: there is nothing to switch on.
@@ -129,5 +130,28 @@ impl Lanes for Neon {
             std::array::from_fn(|i| table[usize::from(from[i] >> shift & 15)])
         };
         [cast(entries(0)), cast(entries(4))]
+    }
+
+    #[inline(always)]
+    fn whole(self, value: i32) -> Self::I {
+        cast([value; LANES])
+    }
+
+    /// In 32 bits, one byte of each word after the other.
+    #[inline(always)]
+    fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
+        let (words, _) = codes.as_chunks::<4>();
+        let mut sums: [i32; LANES] = cast(sum);
+        for (sum, word) in sums.iter_mut().zip(words) {
+            for (code, x) in word.iter().zip(x) {
+                *sum += i32::from(*code) * i32::from(x);
+            }
+        }
+        cast(sums)
+    }
+
+    #[inline(always)]
+    fn to_float(self, value: Self::I) -> Self::F {
+        each(|quarter| self.0.neon.vcvtq_f32_s32(value[quarter]))
     }
 }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS};
 
 /// Arrays, left to the compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub(in crate::flex) struct Portable;
 
 impl Lanes for Portable {
     type F = [f32; LANES];
+    type I = [i32; LANES];
 
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -69,5 +70,25 @@ impl Lanes for Portable {
             std::array::from_fn(|i| table[usize::from(from[i] & 15)]),
             std::array::from_fn(|i| table[usize::from(from[i] >> 4)]),
         ]
+    }
+
+    #[inline(always)]
+    fn whole(self, value: i32) -> Self::I {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
+        let (words, _) = codes.as_chunks::<4>();
+        std::array::from_fn(|lane| {
+            let products = words[lane].iter().zip(x);
+            let products = products.map(|(code, x)| i32::from(*code) * i32::from(x));
+            sum[lane] + products.sum::<i32>()
+        })
+    }
+
+    #[inline(always)]
+    fn to_float(self, value: Self::I) -> Self::F {
+        value.map(|value| value as f32)
     }
 }

@@ -96,6 +96,58 @@ fn sixteen_sums_are_those_of_one_at_a_time() {
     }
 }
 
+/// Breaks with: a product that leaves 16 bits, codes read with a sign or activations without one, a
+/// lane that gets another's word.
+#[test]
+fn whole_numbers_are_summed_exactly_on_every_set() {
+    struct Dot<'a>(&'a [u8; WORDS], [i8; 4]);
+    impl Kernel for Dot<'_> {
+        type Output = [f32; LANES];
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Output {
+            let sum = l.dot(l.whole(-1000), self.0, self.1);
+            l.store(l.to_float(l.dot(sum, self.0, self.1)))
+        }
+    }
+    let ramp: [u8; WORDS] = std::array::from_fn(|i| (i * 37 % 256) as u8);
+    let x = [[127, -127, 127, -127], [-128; 4], [127; 4], [1, -2, 3, 0]];
+    for codes in [ramp, [255; WORDS], [0; WORDS]] {
+        for x in x {
+            let want: [f32; LANES] = std::array::from_fn(|lane| {
+                let word = codes[4 * lane..].iter().zip(x);
+                let products = word.map(|(code, x)| i32::from(*code) * i32::from(x));
+                (2 * products.sum::<i32>() - 1000) as f32
+            });
+            for set in InstructionSet::available() {
+                assert_eq!(set.run(Dot(&codes, x)), want, "{set:?} {x:?}");
+            }
+        }
+    }
+}
+
+/// Breaks with: a shuffle that puts a word in another's place.
+#[test]
+fn words_are_turned_on_every_set() {
+    struct Turn([[u8; WORDS]; LANES]);
+    impl Kernel for Turn {
+        type Output = [[u8; WORDS]; LANES];
+        #[inline(always)]
+        fn run<L: Lanes>(self, l: L) -> Self::Output {
+            l.turned(&self.0)
+        }
+    }
+    let at = |row: usize, column: usize| (16 * row + column) as u8;
+    let rows = std::array::from_fn(|r| std::array::from_fn(|i| at(r, i / 4) ^ (i % 4) as u8));
+    for set in InstructionSet::available() {
+        let turned = set.run(Turn(rows));
+        for (column, turned) in turned.iter().enumerate() {
+            for (i, byte) in turned.iter().enumerate() {
+                assert_eq!(*byte, at(i / 4, column) ^ (i % 4) as u8, "{set:?}");
+            }
+        }
+    }
+}
+
 /// Breaks with: a bias that is not e4m3's, or numbers below the smallest normal one lost.
 #[test]
 fn e4m3_codes_have_their_values() {

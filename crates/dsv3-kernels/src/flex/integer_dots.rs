@@ -1,0 +1,244 @@
+//! Rows of integer codes times activations that are whole numbers too.
+//!
+//! A lane is a row: sixteen rows' codes are turned so that each lane finds four columns of its own
+//! in a word, once for all tokens. A group's products are summed exactly, then scaled and added to
+//! the sums of the groups before it, so the bits of a result depend neither on the instruction set
+//! nor on the company that a token has.
+
+use std::ops::Range;
+
+use super::integers::{Integers, Token};
+use super::lanes::{Kernel, LANES, Lanes, WORDS, prefetch};
+use super::rows::{Coded, Groups};
+use crate::packed::GroupCodes;
+
+/// Registers of rows that are worked on together.
+const PANELS: usize = 2;
+/// Rows that are turned together.
+pub(super) const PANEL_ROWS: usize = PANELS * LANES;
+/// Columns that are turned at once: with these rows they fill most of a core's first cache.
+const COLUMNS: usize = 1024;
+/// Tokens of a tile: with two registers of rows, whole and scaled sums of each fill AVX-512's.
+const TILE: usize = 6;
+/// Bytes of a row between what is turned and what is asked of memory.
+const AHEAD: usize = 512;
+
+/// Room for turned rows and for sums, kept from call to call.
+#[derive(Default)]
+pub(super) struct Buffer {
+    /// `[columns / 4, PANELS]`, words of four columns
+    words: Vec<[[u8; WORDS]; PANELS]>,
+    /// `[groups, PANELS]`
+    scales: Vec<[[f32; LANES]; PANELS]>,
+    /// `[T, PANELS]`
+    sums: Vec<[[f32; LANES]; PANELS]>,
+}
+
+/// `rows[range] · x`; `y [rows of the range, T]`.
+pub(super) struct IntegerDots<'a> {
+    pub(super) x: &'a Integers,
+    pub(super) rows: Groups<'a>,
+    pub(super) range: Range<usize>,
+    pub(super) y: &'a mut [f32],
+    /// Room to work in, kept from call to call.
+    pub(super) buffer: &'a mut Buffer,
+}
+
+impl Kernel for IntegerDots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) {
+        let tokens = self.x.tokens();
+        for at in self.range.clone().step_by(PANEL_ROWS) {
+            let end = (at + PANEL_ROWS).min(self.range.end);
+            self.panel(l, at..end);
+            let y = &mut self.y[(at - self.range.start) * tokens..];
+            for (row, y) in y.chunks_mut(tokens.max(1)).take(end - at).enumerate() {
+                for (y, sums) in y.iter_mut().zip(&self.buffer.sums) {
+                    *y = sums[row / LANES][row % LANES];
+                }
+            }
+        }
+    }
+}
+
+impl IntegerDots<'_> {
+    /// The sums of up to [`PANEL_ROWS`] rows.
+    #[inline(always)]
+    fn panel<L: Lanes>(&mut self, l: L, rows: Range<usize>) {
+        let tokens = self.x.tokens();
+        let columns = self.rows.format.columns;
+        let input = self.rows.columns();
+        let groups = self.rows.format.scales(input);
+        let step = (COLUMNS / columns).max(1);
+        self.buffer.sums.clear();
+        self.buffer.sums.resize(tokens, [[0.0; LANES]; PANELS]);
+        for first in (0..groups).step_by(step) {
+            let span = Span {
+                groups: first..(first + step).min(groups),
+                columns: first * columns..((first + step) * columns).min(input),
+            };
+            self.turn(l, &rows, &span);
+            let mut t = 0;
+            while t < tokens {
+                t += match tokens - t {
+                    1 => self.tile::<L, 1>(l, t, &span),
+                    2 | 3 => self.tile::<L, 2>(l, t, &span),
+                    4 | 5 => self.tile::<L, 4>(l, t, &span),
+                    _ => self.tile::<L, TILE>(l, t, &span),
+                };
+            }
+        }
+    }
+
+    /// Codes and scales of the rows, a lane for each. Where there are too few rows the last one is
+    /// taken again.
+    #[inline(always)]
+    fn turn<L: Lanes>(&mut self, l: L, rows: &Range<usize>, span: &Span) {
+        let row_bytes = self.rows.format.row_bytes;
+        let words = span.columns.len().div_ceil(WORDS) * LANES;
+        let buffer = &mut *self.buffer;
+        buffer.words.resize(words, [[0; WORDS]; PANELS]);
+        let scales = span.groups.len().next_multiple_of(LANES);
+        buffer.scales.resize(scales, [[0.0; LANES]; PANELS]);
+        for panel in 0..PANELS {
+            let mut of: [Coded<'_>; LANES] = [Coded::default(); LANES];
+            for (lane, of) in of.iter_mut().enumerate() {
+                let row = rows.start + panel * LANES + lane;
+                *of = self.rows.row(row.min(rows.end - 1));
+            }
+            for (at, to) in buffer.words.chunks_exact_mut(LANES).enumerate() {
+                let column = span.columns.start + at * WORDS;
+                let mut codes = [[0; WORDS]; LANES];
+                let byte = self.rows.format.code_bytes(column);
+                // Behind a row's end: on to the next panel's row.
+                let ahead = match byte + AHEAD < row_bytes {
+                    true => byte + AHEAD,
+                    false => byte + AHEAD + (PANEL_ROWS - 1) * row_bytes,
+                };
+                for (of, codes) in of.iter().zip(&mut codes) {
+                    if byte.is_multiple_of(WORDS) {
+                        prefetch(of.codes.as_ptr().wrapping_add(ahead));
+                    }
+                    match self.rows.format.codes {
+                        GroupCodes::Int8 => int8(of.codes, byte, codes),
+                        GroupCodes::Int4 => int4(of.codes, byte, codes),
+                    }
+                }
+                for (to, turned) in to.iter_mut().zip(&l.turned(&codes)) {
+                    to[panel] = *turned;
+                }
+            }
+            for (at, to) in buffer.scales.chunks_exact_mut(LANES).enumerate() {
+                let group = span.groups.start + at * LANES;
+                let mut scales = [[0; WORDS]; LANES];
+                for (of, scales) in of.iter().zip(&mut scales) {
+                    *scales = bytemuck::cast(f16s(l, &of.scales[group..]));
+                }
+                for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {
+                    to[panel] = bytemuck::cast(*turned);
+                }
+            }
+        }
+    }
+
+    /// `T` tokens from `t` on meet the turned rows; says how many tokens that were.
+    #[inline(always)]
+    fn tile<L: Lanes, const T: usize>(&mut self, l: L, t: usize, span: &Span) -> usize {
+        let buffer = &mut *self.buffer;
+        let x: [Token<'_>; T] = std::array::from_fn(|i| self.x.token(t + i));
+        let kept = &mut buffer.sums[t..t + T];
+        let mut sums = [[l.splat(0.0); PANELS]; T];
+        for (sums, kept) in sums.iter_mut().zip(kept.iter()) {
+            for (sum, kept) in sums.iter_mut().zip(kept) {
+                *sum = l.load(kept);
+            }
+        }
+        let per_group = self.rows.format.columns / 4;
+        let end = span.columns.end / 4;
+        for (group, scales) in span.groups.clone().zip(&buffer.scales) {
+            let from = group * per_group;
+            let to = (from + per_group).min(end);
+            let mut whole = [[l.whole(0); PANELS]; T];
+            for (whole, x) in whole.iter_mut().zip(&x) {
+                *whole = [l.whole(x.starts[group]); PANELS];
+            }
+            // Said once, so that the loop need not look at every index.
+            let words = &buffer.words[from - span.columns.start / 4..][..to - from];
+            let near: [&[[i8; 4]]; T] = std::array::from_fn(|i| &x[i].words[from..to]);
+            for near in &near {
+                assert!(near.len() >= words.len());
+            }
+            for (at, word) in words.iter().enumerate() {
+                for (whole, near) in whole.iter_mut().zip(&near) {
+                    for (whole, word) in whole.iter_mut().zip(word) {
+                        *whole = l.dot(*whole, word, near[at]);
+                    }
+                }
+            }
+            for ((sums, whole), x) in sums.iter_mut().zip(whole).zip(&x) {
+                let scale = l.splat(x.scales[group]);
+                for ((sum, whole), scales) in sums.iter_mut().zip(whole).zip(scales) {
+                    let factor = l.mul(l.load(scales), scale);
+                    *sum = l.mul_add(l.to_float(whole), factor, *sum);
+                }
+            }
+        }
+        for (sums, kept) in sums.iter().zip(kept) {
+            for (sum, kept) in sums.iter().zip(kept) {
+                *kept = l.store(*sum);
+            }
+        }
+        T
+    }
+}
+
+/// Groups that are turned at once, and their columns.
+struct Span {
+    groups: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// Codes from byte `at` on, as they lie above -128; behind the row's end there is nothing.
+#[inline(always)]
+fn int8(codes: &[u8], at: usize, to: &mut [u8; WORDS]) {
+    match codes[at..].first_chunk::<WORDS>() {
+        Some(codes) => {
+            for (to, code) in to.iter_mut().zip(codes) {
+                *to = code ^ 0x80;
+            }
+        }
+        None => {
+            for (to, code) in to.iter_mut().zip(&codes[at..]) {
+                *to = code ^ 0x80;
+            }
+        }
+    }
+}
+
+/// Codes from byte `at` on, as they lie above -8; behind the row's end there is nothing.
+#[inline(always)]
+fn int4(codes: &[u8], at: usize, to: &mut [u8; WORDS]) {
+    let (units, _) = codes[at..].as_chunks::<LANES>();
+    for (to, codes) in to.as_chunks_mut::<32>().0.iter_mut().zip(units) {
+        let (low, high) = to.split_at_mut(LANES);
+        for ((low, high), code) in low.iter_mut().zip(high).zip(codes) {
+            (*low, *high) = (code & 15, code >> 4);
+        }
+    }
+}
+
+/// The first sixteen of the scales, with zeros behind them.
+#[inline(always)]
+fn f16s<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
+    let mut bytes = [0u8; 2 * LANES];
+    match scales.as_flattened().first_chunk() {
+        Some(scales) => bytes = *scales,
+        None => {
+            let scales = scales.as_flattened();
+            bytes[..scales.len()].copy_from_slice(scales);
+        }
+    }
+    l.store(l.f16(&bytes))
+}
