@@ -62,6 +62,11 @@ impl GroupFormat {
         }
     }
 
+    /// Whether activations in whole numbers are the same in front of both.
+    pub(crate) fn rounds_as(&self, other: &GroupFormat) -> bool {
+        (self.columns, self.codes) == (other.columns, other.codes)
+    }
+
     /// Scales of a row.
     pub(crate) fn scales(&self, input: usize) -> usize {
         input.div_ceil(self.columns)

@@ -7,7 +7,8 @@ mod common;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use common::{Format, Random, assert_close, devices, ids, values};
 use dsv3_kernels::{
-    Activations, GroupCodes, MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans, Weight, reference,
+    Activations, ExpertWeights, GroupCodes, MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans,
+    Weight, reference,
 };
 use proptest::prelude::*;
 
@@ -293,6 +294,48 @@ proptest! {
                 let far = fast.iter().zip(&slow).filter(|(a, b)| (*a - *b).abs() > b.abs() * 1e-6);
                 prop_assert!(far.count() * 50 <= fast.len(), "{}: {:?} {:?}", name, fast, slow);
             }
+        }
+    }
+}
+
+/// The CPU alone: rounding turns another device's last digit into a step.
+///
+/// Breaks with: up's input rounded as gate's where their formats differ, or not at all.
+#[test]
+fn experts_round_their_inputs_as_linear_layers_do() {
+    let device = Device::flex();
+    let formats = [
+        Format::Group(GroupCodes::Int8, 32),
+        Format::Group(GroupCodes::Int8, 64),
+        Format::Group(GroupCodes::Int4, 32),
+        Format::Fp8([128, 128]),
+        Format::Bf16,
+    ];
+    let activations = Activations::EightBits { ue8m0: true };
+    let linear = |x: &[f32], weight: &Weight| {
+        let x = TensorData::new(x.to_vec(), [3, x.len() / 3]);
+        let x = Tensor::from_data(x, &device); // [3, in]
+        values(dsv3_kernels::packed_linear(x, weight, activations))
+    };
+    let mut random = Random(3);
+    for gate in formats {
+        for up in formats {
+            let expert = ExpertWeights {
+                gate: random.weight(gate, [96, 160], &device),
+                up: random.weight(up, [96, 160], &device),
+                down: random.weight(up, [160, 96], &device),
+            };
+            let x = random.matrix(3, 160, &device);
+            let given = values(x.clone());
+            let gates = linear(&given, &expert.gate);
+            let ups = linear(&given, &expert.up);
+            let inner = gates.iter().zip(ups);
+            let inner: Vec<f32> = inner.map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            let want = linear(&inner, &expert.down);
+            let ids = Tensor::<2, Int>::from_data([[0], [0], [0]], (&device, DType::I32));
+            let weights = Tensor::<2>::ones([3, 1], &device);
+            let y = dsv3_kernels::packed_experts(x, ids, weights, &[expert], activations);
+            assert_eq!(values(y), want, "{gate:?} {up:?}");
         }
     }
 }

@@ -387,7 +387,7 @@ impl Decode for Int8<'_> {
 
 /// The first sixteen of some f16 scales, all at once.
 #[inline(always)]
-fn half_scales<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
+pub(super) fn half_scales<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
     let bytes = scales.as_flattened();
     // Written out: a closure is not compiled for the instruction set.
     match bytes.first_chunk() {

@@ -30,22 +30,17 @@ impl<'a> Activated<'a> {
     /// `x [T, in]`; borrowed where `in` is a number of whole units.
     pub(super) fn new(x: &'a [f32], tokens: usize) -> Self {
         let input = x.len() / tokens.max(1);
-        match x.as_chunks::<UNIT>() {
-            (units, []) if input.is_multiple_of(UNIT) => Activated {
-                units: units.into(),
-                tokens,
-            },
-            _ => Activated::copied(x, tokens),
-        }
+        let units = match x.as_chunks::<UNIT>() {
+            (units, []) if input.is_multiple_of(UNIT) => units.into(),
+            _ => padded_rows(x.chunks_exact(input.max(1))).into(),
+        };
+        Activated { units, tokens }
     }
 
-    /// `x [T, in]`, kept.
-    pub(super) fn copied(x: &[f32], tokens: usize) -> Self {
-        let input = x.len() / tokens.max(1);
-        Activated {
-            units: padded_rows(x.chunks_exact(input.max(1))).into(),
-            tokens,
-        }
+    /// The values, and how many a token has; copied if they were borrowed.
+    pub(super) fn values_mut(&mut self) -> (&mut [f32], usize) {
+        let width = self.units() * UNIT;
+        (self.units.to_mut().as_flattened_mut(), width)
     }
 
     /// How many tokens.

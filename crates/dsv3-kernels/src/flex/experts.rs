@@ -52,7 +52,9 @@ impl Call<'_> {
         let inner: Vec<Product<'_>> = inner
             .iter()
             .zip(&chosen)
-            .map(|(inner, chosen)| chosen.product(inner, &chosen.down, self.activations))
+            .map(|(inner, chosen)| {
+                Product::new(inner, chosen.places.len(), &chosen.down, self.activations)
+            })
             .collect();
         let inputs = chosen.first().map_or(1, |c| c.down.input());
         let task = rows_of_a_task(inputs * chosen.len(), self.hidden);
@@ -104,12 +106,11 @@ impl Call<'_> {
 
     /// `silu(gate(x)) · up(x)` of each chosen expert, `[n, inter]`.
     fn inner(&self, chosen: &[Chosen]) -> Vec<Vec<f32>> {
-        // Each weight has its own, since the recipe of a packed checkpoint may tell them apart.
         let products: Vec<[Product<'_>; 2]> = chosen
             .iter()
             .map(|chosen| {
-                [&chosen.gate, &chosen.up]
-                    .map(|rows| chosen.product(&chosen.x, rows, self.activations))
+                let rows = [&chosen.gate, &chosen.up];
+                Product::pair(&chosen.x, chosen.places.len(), rows, self.activations)
             })
             .collect();
         let mut tasks = Vec::new();
@@ -150,13 +151,6 @@ impl Call<'_> {
                 inner
             })
             .collect()
-    }
-}
-
-impl Chosen {
-    /// `x [n, in]` in front of one of its weights.
-    fn product<'a>(&self, x: &'a [f32], rows: &'a Rows, activations: Activations) -> Product<'a> {
-        Product::new(x, self.places.len(), rows, activations)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::decode::{half_scales, padded};
 use super::integers::{Integers, Token};
 use super::lanes::{Kernel, LANES, Lanes, WORDS, prefetch};
 use super::rows::{Coded, Groups};
@@ -122,8 +123,8 @@ impl IntegerDots<'_> {
                         prefetch(of.codes.as_ptr().wrapping_add(ahead));
                     }
                     match self.rows.format.codes {
-                        GroupCodes::Int8 => int8(of.codes, byte, codes),
-                        GroupCodes::Int4 => int4(of.codes, byte, codes),
+                        GroupCodes::Int8 => int8(&of.codes[byte..], codes),
+                        GroupCodes::Int4 => int4(&of.codes[byte..], codes),
                     }
                 }
                 for (to, turned) in to.iter_mut().zip(&l.turned(&codes)) {
@@ -134,7 +135,7 @@ impl IntegerDots<'_> {
                 let group = span.groups.start + at * LANES;
                 let mut scales = [[0; WORDS]; LANES];
                 for (of, scales) in of.iter().zip(&mut scales) {
-                    *scales = bytemuck::cast(f16s(l, &of.scales[group..]));
+                    *scales = bytemuck::cast(half_scales(l, &of.scales[group..]));
                 }
                 for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {
                     to[panel] = bytemuck::cast(*turned);
@@ -200,45 +201,24 @@ struct Span {
     columns: Range<usize>,
 }
 
-/// Codes from byte `at` on, as they lie above -128; behind the row's end there is nothing.
+/// Codes as they lie above -128; behind the row's end there is nothing.
 #[inline(always)]
-fn int8(codes: &[u8], at: usize, to: &mut [u8; WORDS]) {
-    match codes[at..].first_chunk::<WORDS>() {
-        Some(codes) => {
-            for (to, code) in to.iter_mut().zip(codes) {
-                *to = code ^ 0x80;
-            }
-        }
-        None => {
-            for (to, code) in to.iter_mut().zip(&codes[at..]) {
-                *to = code ^ 0x80;
-            }
-        }
+fn int8(codes: &[u8], to: &mut [u8; WORDS]) {
+    let whole = codes.first_chunk().copied();
+    let codes: [u8; WORDS] = whole.unwrap_or_else(|| padded(codes));
+    for (to, code) in to.iter_mut().zip(codes) {
+        *to = code ^ 0x80;
     }
 }
 
-/// Codes from byte `at` on, as they lie above -8; behind the row's end there is nothing.
+/// Codes as they lie above -8; behind the row's end there is nothing.
 #[inline(always)]
-fn int4(codes: &[u8], at: usize, to: &mut [u8; WORDS]) {
-    let (units, _) = codes[at..].as_chunks::<LANES>();
+fn int4(codes: &[u8], to: &mut [u8; WORDS]) {
+    let (units, _) = codes.as_chunks::<LANES>();
     for (to, codes) in to.as_chunks_mut::<32>().0.iter_mut().zip(units) {
         let (low, high) = to.split_at_mut(LANES);
         for ((low, high), code) in low.iter_mut().zip(high).zip(codes) {
             (*low, *high) = (code & 15, code >> 4);
         }
     }
-}
-
-/// The first sixteen of the scales, with zeros behind them.
-#[inline(always)]
-fn f16s<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
-    let mut bytes = [0u8; 2 * LANES];
-    match scales.as_flattened().first_chunk() {
-        Some(scales) => bytes = *scales,
-        None => {
-            let scales = scales.as_flattened();
-            bytes[..scales.len()].copy_from_slice(scales);
-        }
-    }
-    l.store(l.f16(&bytes))
 }

@@ -1,6 +1,7 @@
 //! `x · Wᵀ` ready to be computed: a weight's rows, and activations in the form that they take.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::activations;
 use super::blocks;
@@ -14,9 +15,12 @@ use crate::packed::Activations;
 /// Activations `[T, in]` and rows `[out, in]`.
 pub(super) enum Product<'a> {
     /// Rows of any format, decoded to f32.
-    Floats { x: Activated<'a>, rows: &'a Rows },
+    Floats {
+        x: Arc<Activated<'a>>,
+        rows: &'a Rows,
+    },
     /// Integer codes in front of whole numbers.
-    Integers { x: Integers, rows: Groups<'a> },
+    Integers { x: Arc<Integers>, rows: Groups<'a> },
 }
 
 /// Room to work in, kept from call to call.
@@ -36,17 +40,44 @@ impl<'a> Product<'a> {
     ) -> Self {
         let x = match (activations, rows.view()) {
             (Activations::EightBits { .. }, View::Group(rows)) => {
-                let x = Integers::new(x, tokens, &rows.format);
+                let x = Arc::new(Integers::new(x, tokens, &rows.format));
                 return Product::Integers { x, rows };
             }
             (Activations::EightBits { ue8m0 }, View::Fp8(_)) => {
-                let mut x = x.to_vec();
-                activations::quantize(&mut x, rows.input(), ue8m0);
-                Activated::copied(&x, tokens)
+                let mut x = Activated::new(x, tokens);
+                let (values, width) = x.values_mut();
+                activations::quantize(values, width, ue8m0);
+                x
             }
             _ => Activated::new(x, tokens),
         };
+        let x = Arc::new(x);
         Product::Floats { x, rows }
+    }
+
+    /// `x [T, in]` in front of two weights, rounded once where both take it alike: the recipe of a
+    /// packed checkpoint may tell them apart.
+    pub(super) fn pair(
+        x: &'a [f32],
+        tokens: usize,
+        [first, second]: [&'a Rows; 2],
+        activations: Activations,
+    ) -> [Self; 2] {
+        let of_first = Product::new(x, tokens, first, activations);
+        let of_second = match (&of_first, second.view()) {
+            (Product::Integers { x, rows }, View::Group(other))
+                if rows.format.rounds_as(&other.format) =>
+            {
+                let x = Arc::clone(x);
+                Product::Integers { x, rows: other }
+            }
+            (Product::Floats { x, .. }, _) if first.is_fp8() && second.is_fp8() => {
+                let (x, rows) = (Arc::clone(x), second);
+                Product::Floats { x, rows }
+            }
+            _ => Product::new(x, tokens, second, activations),
+        };
+        [of_first, of_second]
     }
 
     /// How many tokens.
