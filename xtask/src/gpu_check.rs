@@ -315,13 +315,21 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_skipped_device_is_a_failure() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = std::env::temp_dir().join(format!("dsv3-xtask-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
+        // Another process writes them: a file that this one has open for writing is, in a child
+        // that another test forks meanwhile, still open when it is started ("text file busy").
         let program = |name: &str, body: &str| {
             let path = dir.join(name);
-            fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            let written = Command::new("sh")
+                .args([
+                    "-c",
+                    r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod +x "$2""#,
+                ])
+                .args(["sh", body])
+                .arg(&path)
+                .status();
+            assert!(written.unwrap().success());
             path
         };
         let good = suite(&program("good", "echo ok"), &dir);
