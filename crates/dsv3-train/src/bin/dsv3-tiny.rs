@@ -34,7 +34,7 @@ struct Cli {
     #[arg(long, global = true, default_value = "fixtures/dsv3-tiny")]
     model: PathBuf,
     /// The recipe; for train several, one run after the other [default: recipe.json in the model's
-    /// folder, and for train continued.json after it]
+    /// folder, and for train continued.json and stretched.json after it]
     #[arg(long, global = true, value_name = "FILE")]
     recipe: Vec<PathBuf>,
     #[command(subcommand)]
@@ -79,7 +79,7 @@ enum Command {
 }
 
 /// The recipes of the shipped weights, in their order.
-const RECIPES: [&str; 2] = ["recipe.json", "continued.json"];
+const RECIPES: [&str; 3] = ["recipe.json", "continued.json", "stretched.json"];
 
 /// Bytes of one weight file: the repository takes none over 10 MB.
 const SHARD_BYTES: usize = 8 << 20;
