@@ -78,9 +78,9 @@ def output(command, **how):
 class Dsv3:
     """This project."""
 
-    def __init__(self, args, model):
-        self.args, self.model = args, model
-        self.name = f"dsv3, {model.name}"
+    def __init__(self, args, model, *flags):
+        self.args, self.model, self.flags = args, model, flags
+        self.name = " ".join([f"dsv3, {model.name}", *flags])
         self.bandwidth = []
         self.bytes = None
 
@@ -94,7 +94,7 @@ class Dsv3:
         text = output([
             a.dsv3, "bench", "--model", self.model, "--threads", str(a.threads), "--json",
             "--prompt", str(a.prompt), "--decode", str(a.decode), "--depth", str(a.depth),
-            "--repeat", "1",
+            "--repeat", "1", *self.flags,
         ])
         if text is None:
             return None
@@ -108,19 +108,21 @@ class Dsv3:
 class LlamaCpp:
     """llama.cpp's own bench."""
 
-    def __init__(self, args):
-        self.args = args
-        self.name = f"llama.cpp, {args.gguf.name if args.gguf else 'no file'}"
+    def __init__(self, args, gguf):
+        self.args, self.gguf = args, gguf
+        self.name = f"llama.cpp, {gguf.name if gguf else 'no file'}"
         self.program = args.llama_bench or shutil.which("llama-bench")
 
     def missing(self):
         if not self.program:
             return "no llama-bench on the path (--llama-bench)"
-        return None if self.args.gguf else "no GGUF file (--gguf)"
+        if not self.gguf:
+            return "no GGUF file (--gguf)"
+        return None if self.gguf.exists() else f"no file {self.gguf}"
 
     def run(self):
         a = self.args
-        common = [self.program, "-m", a.gguf, "-t", str(a.threads), "-r", "1", "-fa", "1", "-o", "json"]
+        common = [self.program, "-m", self.gguf, "-t", str(a.threads), "-r", "1", "-fa", "1", "-o", "json"]
         prefill = output([*common, "-p", str(a.prompt), "-n", "0"])
         decode = output([*common, "-p", "0", "-n", str(a.decode), "-d", str(a.depth)])
         if prefill is None or decode is None:
@@ -220,7 +222,8 @@ def main():
     add = parser.add_argument
     add("--model", type=Path, required=True, help="a bf16 checkpoint in the published layout, for all")
     add("--also", type=Path, action="append", default=[], help="more checkpoints for dsv3: fp8, int8, int4")
-    add("--gguf", type=Path, help="the same weights for llama.cpp")
+    add("--w8a8", type=Path, action="append", default=[], help="and these with --w8a8: activations in 8 bits")
+    add("--gguf", type=Path, action="append", default=[], help="the same weights for llama.cpp, once or more")
     add("--dsv3", type=Path, default=ROOT / "target/release/dsv3", help="the program")
     add("--llama-bench", type=Path, help="the program, where it isn't on the path")
     add("--python", default=sys.executable, help="an interpreter with transformers or vllm")
@@ -237,7 +240,8 @@ def main():
     engines, missing = [], []
     for engine in [
         *(Dsv3(args, model) for model in [args.model, *args.also]),
-        LlamaCpp(args),
+        *(Dsv3(args, model, "--w8a8") for model in args.w8a8),
+        *(LlamaCpp(args, gguf) for gguf in args.gguf or [None]),
         Python(args, "transformers", TRANSFORMERS),
         Python(args, "vllm", VLLM),
         MistralRs(),
