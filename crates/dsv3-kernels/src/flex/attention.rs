@@ -1,8 +1,9 @@
 //! Latent attention: which queries meet which keys, in either form.
 //!
 //! A task is a sequence, a few heads and a stretch of its cached tokens. No `[T, S]` matrix is ever
-//! held (see [`attend`](super::attend)). How the work is cut depends on the sequence alone, so its
-//! numbers depend neither on its neighbours nor on the number of threads.
+//! held (see [`attend`](super::attend)). Where a sequence's tokens are cut depends on the sequence
+//! alone, and each head is summed by itself however many share a task, so its numbers depend
+//! neither on its neighbours nor on the number of threads.
 
 use std::ops::Range;
 
@@ -17,8 +18,10 @@ use super::rows::Rows;
 use super::team;
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
 
-/// Heads that share a pass over the cache in the absorbed form.
+/// Heads that share a pass over the cache in the absorbed form, at most.
 const HEADS: usize = 16;
+/// And at least: so many queries meet a key while it is in the registers.
+const FEWEST_HEADS: usize = 4;
 /// Cached tokens of one task.
 const STRETCH: usize = 2048;
 
@@ -48,6 +51,15 @@ enum Form {
     Naive(Apart),
 }
 
+/// Means of one head in the latent space.
+#[derive(Default)]
+struct Means {
+    /// The token rows that they belong to.
+    rows: Vec<usize>,
+    /// `[n, latent]`
+    values: Vec<f32>,
+}
+
 /// A part of a call: a sequence, heads, cached tokens.
 struct Task {
     span: usize,
@@ -59,7 +71,7 @@ impl Call<'_> {
     /// → `[T, heads · value]`.
     pub(super) fn run(&self, spans: &[SequenceSpan], tokens: usize) -> Vec<f32> {
         let MlaSpec { heads, value, .. } = self.spec;
-        let caches: Vec<Cached> = spans.iter().map(|span| self.cached(span)).collect();
+        let caches = self.caches(spans);
         let tasks = self.tasks(spans);
         let states: Vec<State> = team::map(
             tasks.len(),
@@ -81,27 +93,33 @@ impl Call<'_> {
                 _ => whole.push((task, state)),
             }
         }
-        let parts: Vec<Vec<f32>> = team::map(
-            whole.len(),
-            || (),
-            |(), at| {
-                let (task, state) = &whole[at];
-                let means = state.means(); // [heads · n, value or latent]
-                match spans[task.span].form {
-                    MlaForm::Naive => means,
-                    MlaForm::Absorbed => self.expanded(&task.heads, &means),
-                }
-            },
-        );
         let mut out = vec![0f32; tokens * heads * value];
-        for ((task, _), part) in whole.iter().zip(parts) {
-            let rows = &spans[task.span].rows;
-            for (i, part) in part.chunks_exact(value).enumerate() {
-                let (h, row) = (
-                    task.heads.start + i / rows.len(),
-                    rows.start + i % rows.len(),
-                );
-                out[(row * heads + h) * value..][..value].copy_from_slice(part);
+        let mut put = |row: usize, h: usize, values: &[f32]| {
+            out[(row * heads + h) * value..][..value].copy_from_slice(values);
+        };
+        // Means of the absorbed form, and whose they are, head by head.
+        let mut latent: Vec<Means> = (0..heads).map(|_| Means::default()).collect();
+        for (task, state) in &whole {
+            let (rows, means) = (&spans[task.span].rows, state.means()); // [heads · n, value or latent]
+            let width = means.len() / (task.heads.len() * rows.len()).max(1);
+            let places = task
+                .heads
+                .clone()
+                .flat_map(|h| rows.clone().map(move |row| (row, h)));
+            for ((row, h), mean) in places.zip(means.chunks_exact(width.max(1))) {
+                match spans[task.span].form {
+                    MlaForm::Naive => put(row, h, mean),
+                    MlaForm::Absorbed => {
+                        latent[h].rows.push(row);
+                        latent[h].values.extend_from_slice(mean);
+                    }
+                }
+            }
+        }
+        let expanded = team::map(heads, || (), |(), h| self.expanded(h, &latent[h]));
+        for (h, (means, expanded)) in latent.iter().zip(expanded).enumerate() {
+            for (row, values) in means.rows.iter().zip(expanded.chunks_exact(value)) {
+                put(*row, h, values);
             }
         }
         out
@@ -109,12 +127,15 @@ impl Call<'_> {
 
     fn tasks(&self, spans: &[SequenceSpan]) -> Vec<Task> {
         let heads = self.spec.heads;
+        // A pass over the cache serves many heads, where that leaves work for every thread.
+        let shared = (heads * spans.len()).div_ceil(2 * rayon::current_num_threads());
+        let shared = shared.next_multiple_of(FEWEST_HEADS).min(HEADS);
         let mut tasks = Vec::new();
         for (at, span) in spans.iter().enumerate() {
             // Keys of the naive form are expanded for a head, so a task has all of them.
             let (group, stretch) = match span.form {
                 MlaForm::Naive => (1, span.context.max(1)),
-                MlaForm::Absorbed => (HEADS, STRETCH),
+                MlaForm::Absorbed => (shared, STRETCH),
             };
             for first in (0..heads).step_by(group) {
                 for start in (0..span.context).step_by(stretch) {
@@ -129,16 +150,24 @@ impl Call<'_> {
         tasks
     }
 
-    fn cached(&self, span: &SequenceSpan) -> Cached {
-        let slots: Vec<usize> = span.slots(self.block_size).collect();
-        let form = match span.form {
-            MlaForm::Absorbed => Form::Absorbed(self.absorbed_queries(span)),
-            MlaForm::Naive => Form::Naive(InstructionSet::best().run(TakeApart {
-                stored: &self.cache,
-                slots: &slots,
-            })),
-        };
-        Cached { slots, form }
+    fn caches(&self, spans: &[SequenceSpan]) -> Vec<Cached> {
+        let absorbed: Vec<&SequenceSpan> = spans
+            .iter()
+            .filter(|span| span.form == MlaForm::Absorbed)
+            .collect();
+        let mut queries = self.absorbed_queries(&absorbed).into_iter();
+        let cached = spans.iter().map(|span| {
+            let slots: Vec<usize> = span.slots(self.block_size).collect();
+            let form = match span.form {
+                MlaForm::Absorbed => Form::Absorbed(queries.next().unwrap_or_default()),
+                MlaForm::Naive => Form::Naive(InstructionSet::best().run(TakeApart {
+                    stored: &self.cache,
+                    slots: &slots,
+                })),
+            };
+            Cached { slots, form }
+        });
+        cached.collect()
     }
 
     /// Query of token row `row`, head `h`, split into its two parts.
@@ -226,40 +255,50 @@ impl Call<'_> {
         state
     }
 
-    /// Queries of all heads in the latent space, with their rotated part behind:
-    /// `[heads · n, units]`.
-    fn absorbed_queries(&self, span: &SequenceSpan) -> Vec<[f32; UNIT]> {
+    /// Queries of all heads in the latent space, with their rotated part behind, of each span
+    /// `[heads · n, units]`. A head's rows of `kv_b` are read once for all spans.
+    fn absorbed_queries(&self, spans: &[&SequenceSpan]) -> Vec<Vec<[f32; UNIT]>> {
         let MlaSpec {
             heads,
             nope,
             latent,
+            rope,
             ..
         } = self.spec;
-        let rows: Vec<Vec<Vec<f32>>> = team::map(
-            heads,
+        let (units, whole) = (latent.div_ceil(UNIT), (latent + rope).div_ceil(UNIT));
+        let rows = || spans.iter().flat_map(|span| span.rows.clone());
+        let n = rows().count();
+        let of_heads: Vec<Vec<[f32; UNIT]>> = team::map(
+            if n == 0 { 0 } else { heads },
             || (),
             |(), h| {
-                let units = latent.div_ceil(UNIT);
-                let rows = || span.rows.clone().map(|row| self.query(row, h));
-                let mut queries = vec![[0f32; UNIT]; rows().len() * units];
+                let mut queries = vec![[0f32; UNIT]; n * units];
                 let first = self.head_rows(h);
                 InstructionSet::best().run(Combine {
                     rows: self.kv_b,
                     range: first..first + nope,
-                    factors: &rows().map(|(q_nope, _)| q_nope).collect::<Vec<_>>(),
+                    factors: &rows().map(|row| self.query(row, h).0).collect::<Vec<_>>(),
                     to: &mut queries,
                 });
-                let rotated = rows().map(|(_, q_pe)| q_pe).collect::<Vec<_>>();
                 let latents = queries.chunks_exact(units.max(1));
-                let whole = latents.zip(rotated).map(|(units, q_pe)| {
+                let queries = latents.zip(rows()).map(|(units, row)| {
                     let mut query = units.as_flattened()[..latent].to_vec();
-                    query.extend_from_slice(q_pe);
+                    query.extend_from_slice(self.query(row, h).1);
                     query // [latent + rope]
                 });
-                whole.collect()
+                padded_rows(queries) // [n, units]
             },
         );
-        padded_rows(rows.into_iter().flatten())
+        let mut before = 0;
+        let of_spans = spans.iter().map(|span| {
+            let at = before * whole..(before + span.rows.len()) * whole;
+            before += span.rows.len();
+            of_heads
+                .iter()
+                .flat_map(|h| h[at.clone()].iter().copied())
+                .collect()
+        });
+        of_spans.collect()
     }
 
     /// Attend in the latent space: means `[heads of the task · n, latent]`.
@@ -319,21 +358,15 @@ impl Call<'_> {
         state
     }
 
-    /// Means in the latent space `[heads · n, latent]` to values `[heads · n, value]`.
-    fn expanded(&self, heads: &Range<usize>, means: &[f32]) -> Vec<f32> {
-        let MlaSpec {
-            nope,
-            value,
-            latent,
-            ..
-        } = self.spec;
-        let n = means.len() / latent / heads.len();
-        let mut out = Vec::with_capacity(heads.len() * n * value);
-        for (h, means) in heads.clone().zip(means.chunks_exact(n * latent)) {
-            let first = self.head_rows(h) + nope;
-            let values = self.multiply(first..first + value, &Activated::new(means, n), n);
-            out.extend(super::linear::transpose(values, value, n)); // [n, value]
+    /// Means in the latent space `[n, latent]` to values `[n, value]`.
+    fn expanded(&self, h: usize, means: &Means) -> Vec<f32> {
+        let MlaSpec { nope, value, .. } = self.spec;
+        let n = means.rows.len();
+        if n == 0 {
+            return Vec::new();
         }
-        out
+        let first = self.head_rows(h) + nope;
+        let values = self.multiply(first..first + value, &Activated::new(&means.values, n), n);
+        super::linear::transpose(values, value, n) // [n, value]
     }
 }

@@ -141,8 +141,14 @@ impl<L: Lanes> Groups<'_, L> {
     fn group<D>(at: usize, end: usize, row: &impl Fn(usize) -> D) -> ([D; ROWS], usize) {
         let count = (end - at).min(ROWS);
         let last = at + count - 1;
-        let rows = [at, at + 1, at + 2, at + 3];
-        (rows.map(|i| row(i.min(last))), count)
+        // Written out: `map` is not inlined, and four calls a group are felt in short rows.
+        let rows = [
+            row(at),
+            row((at + 1).min(last)),
+            row((at + 2).min(last)),
+            row((at + 3).min(last)),
+        ];
+        (rows, count)
     }
 
     #[inline(always)]
@@ -251,7 +257,8 @@ impl<L: Lanes> Group<'_, L> {
     fn tokens<D: Decode>(&mut self, rows: &[D; ROWS], t: usize) -> usize {
         match self.x.tokens - t {
             1 => self.tile::<D, 1>(rows, t),
-            2 | 3 => self.tile::<D, 2>(rows, t),
+            2 => self.tile::<D, 2>(rows, t),
+            3 => self.tile::<D, 3>(rows, t),
             _ => self.tile::<D, 4>(rows, t),
         }
     }
