@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
+use dsv3_kernels::IntegerProduct;
 use rayon::prelude::*;
 
 /// Memory that is read: past the caches of a machine. A build without optimisation takes minutes
@@ -54,6 +56,13 @@ pub(crate) fn cpu_model() -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     let (_, name) = line.split_once(':')?;
     Some(name.trim().to_owned())
+}
+
+/// Cores that this process may use, however often it is asked: once a thread is pinned it sees its
+/// own alone, so whoever pins asks first.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Instruction sets that kernels make use of, or may come to.
@@ -151,6 +160,24 @@ pub(crate) fn product() -> f64 {
         std::hint::black_box(a.clone().matmul(b.clone()).into_data());
         start.elapsed().as_secs_f64()
     };
+    speed_of_product(side, pass)
+}
+
+/// The same of two matrices of bytes whose products are summed in whole numbers: what the dot
+/// instructions of the processor reach in a plain loop.
+pub(crate) fn integer_product() -> f64 {
+    let mut product = IntegerProduct::new(PRODUCT);
+    let side = product.side();
+    speed_of_product(side, || {
+        let start = Instant::now();
+        product.run();
+        std::hint::black_box(product.at(0, 0));
+        start.elapsed().as_secs_f64()
+    })
+}
+
+/// 10^9 operations a second in the best pass, each of which gives its seconds.
+fn speed_of_product(side: usize, mut pass: impl FnMut() -> f64) -> f64 {
     let best = (0..PASSES).map(|_| pass()).fold(f64::INFINITY, f64::min);
     2.0 * (side as f64).powi(3) / best / 1e9
 }

@@ -95,6 +95,15 @@ fn json_has_every_field_and_its_numbers_agree() {
             number(row, "bandwidth_share"),
             number(row, "gb_per_s") / bandwidth,
         );
+        for (share, of) in [
+            ("product_share", "product_gflop_s"),
+            ("integer_product_share", "integer_product_gop_s"),
+        ] {
+            same(
+                number(row, share),
+                number(row, "gflop_per_s") / number(&report, of),
+            );
+        }
         same(number(cost, "per_million_tokens"), 1e3 / median);
         assert_eq!((&row["repeats"], &cost["kind"]), (&2.into(), &row["kind"]));
     }

@@ -366,6 +366,21 @@ fn doctor_describes_the_machine() {
     assert_eq!(found["devices"][0]["usable"], true);
 }
 
+/// Breaks with: the one core that a pinned thread sees taken for the machine's.
+#[test]
+fn pinned_threads_do_not_hide_cores() {
+    let free = json(dsv3(&["doctor", "--json"]));
+    let pinned = json(dsv3(&[
+        "doctor",
+        "--json",
+        "--pin-threads",
+        "--threads",
+        "2",
+    ]));
+    assert_eq!(pinned["cores"], free["cores"]);
+    assert_eq!(pinned["threads"], 2);
+}
+
 /// Breaks with: a device that writes other tokens. Needs a build with wgpu and an adapter.
 #[cfg(feature = "wgpu")]
 #[test]

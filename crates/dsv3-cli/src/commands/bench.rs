@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use dsv3_kernels::DeviceSpec;
 
 use self::projection::Target;
-use self::report::{Machine, Report, Subject};
+use self::report::{Machine, Products, Report, Subject};
 use self::workload::Workload;
 use crate::cli::{CacheFormat, Dtype, Global, LoadArgs};
 use crate::error::{INTERRUPTED, usage};
@@ -120,7 +120,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         true => machine::memory_read(available),
         false => None,
     };
-    let product = on_cpu.then(machine::product);
+    let products = on_cpu.then(Products::measure);
     let weight_bytes = opened.checkpoint().data_bytes();
     let loaded = opened.load_model(global, &load)?;
     interrupt::install()?;
@@ -139,7 +139,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         weight_bytes,
         fits_memory: available.filter(|_| on_cpu).map(|bytes| needed <= bytes),
     };
-    let mut report = Report::new(Machine::here(), subject, bandwidth, product, &measurements);
+    let mut report = Report::new(Machine::here(), subject, bandwidth, products, &measurements);
     report.interrupted = interrupted;
     if let Some(target) = target {
         let measured = bandwidth.map(|read| read.best_gb_s);

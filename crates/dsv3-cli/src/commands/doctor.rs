@@ -57,7 +57,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION"),
         architecture: std::env::consts::ARCH,
         optimised_build: !cfg!(debug_assertions),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        cores: machine::cores(),
         threads: rayon::current_num_threads(),
         simd: machine::simd(),
         memory_bytes,

@@ -22,6 +22,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::cli::{Cli, Command, Global};
+use crate::machine;
 
 /// Do what was asked.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -57,6 +58,7 @@ fn start_threads(global: &Global) -> anyhow::Result<()> {
         pool = pool.num_threads(usize::from(threads));
     }
     if global.pin_threads {
+        machine::cores();
         let cores = dsv3_kernels::pin_threads();
         if global.threads.is_none() {
             // A pinned thread sees one core, and rayon would count that.

@@ -9,6 +9,7 @@ mod attention;
 mod blocks;
 mod combine;
 mod decode;
+mod dense;
 mod dots;
 mod experts;
 mod gemm;
@@ -39,6 +40,8 @@ use crate::oracle;
 use crate::packed::{Activations, Experts, Packed, Routed};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
 use rows::Rows;
+
+pub use dense::IntegerProduct;
 
 /// A contiguous float tensor's values as f32: borrowed where they are f32 already.
 fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {

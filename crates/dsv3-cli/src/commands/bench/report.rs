@@ -24,6 +24,8 @@ pub(super) struct Report {
     /// What a plain product of two dense f32 matrices reaches, in 10^9 operations a second; null on
     /// other devices than the CPU.
     pub(super) product_gflop_s: Option<f64>,
+    /// The same of two matrices of bytes, summed in whole numbers.
+    pub(super) integer_product_gop_s: Option<f64>,
     pub(super) rows: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cost: Option<Cost>,
@@ -85,6 +87,24 @@ pub(super) struct Row {
     pub(super) gflop_per_s: f64,
     /// Of `product_gflop_s`.
     pub(super) product_share: Option<f64>,
+    /// Of `integer_product_gop_s`.
+    pub(super) integer_product_share: Option<f64>,
+}
+
+/// What dense products reach on this machine, in 10^9 operations a second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Products {
+    pub(super) f32: f64,
+    pub(super) integers: f64,
+}
+
+impl Products {
+    pub(super) fn measure() -> Self {
+        Products {
+            f32: machine::product(),
+            integers: machine::integer_product(),
+        }
+    }
 }
 
 /// A median and what lies around it.
@@ -124,7 +144,7 @@ impl Machine {
         Machine {
             cpu: machine::cpu_model(),
             architecture: std::env::consts::ARCH,
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: machine::cores(),
             threads: rayon::current_num_threads(),
             simd: machine::simd(),
             memory_bytes,
@@ -134,7 +154,7 @@ impl Machine {
 }
 
 impl Row {
-    fn new(measured: &Measurement, bandwidth: Option<f64>, product: Option<f64>) -> Self {
+    fn new(measured: &Measurement, bandwidth: Option<f64>, products: Option<Products>) -> Self {
         let tokens = measured.all_tokens();
         let speed = |seconds: f64| tokens / seconds.max(f64::MIN_POSITIVE);
         let median = measured.median().total();
@@ -158,7 +178,8 @@ impl Row {
             gb_per_s,
             bandwidth_share: bandwidth.map(|bandwidth| gb_per_s / bandwidth),
             gflop_per_s,
-            product_share: product.map(|product| gflop_per_s / product),
+            product_share: products.map(|products| gflop_per_s / products.f32),
+            integer_product_share: products.map(|products| gflop_per_s / products.integers),
         }
     }
 }
@@ -169,11 +190,11 @@ impl Report {
         machine: Machine,
         subject: Subject,
         bandwidth: Option<MemoryRead>,
-        product: Option<f64>,
+        products: Option<Products>,
         measurements: &[Measurement],
     ) -> Self {
         let best = bandwidth.map(|read| read.best_gb_s);
-        let rows = measurements.iter().map(|m| Row::new(m, best, product));
+        let rows = measurements.iter().map(|m| Row::new(m, best, products));
         Report {
             version: env!("CARGO_PKG_VERSION"),
             optimised_build: !cfg!(debug_assertions),
@@ -182,7 +203,8 @@ impl Report {
             bandwidth_gb_s: best,
             bandwidth_median_gb_s: bandwidth.map(|read| read.median_gb_s),
             bandwidth_bytes: bandwidth.map(|read| read.bytes),
-            product_gflop_s: product,
+            product_gflop_s: products.map(|products| products.f32),
+            integer_product_gop_s: products.map(|products| products.integers),
             rows: rows.collect(),
             cost: None,
             projection: None,
@@ -261,7 +283,17 @@ pub(super) mod tests {
             median_gb_s: 7.0,
             bytes: 1 << 30,
         };
-        Report::new(machine, subject, Some(bandwidth), Some(40.0), &[measured()])
+        let products = Products {
+            f32: 40.0,
+            integers: 160.0,
+        };
+        Report::new(
+            machine,
+            subject,
+            Some(bandwidth),
+            Some(products),
+            &[measured()],
+        )
     }
 
     /// Breaks with: one sequence's tokens taken for all, the slowest taken for the quickest, a

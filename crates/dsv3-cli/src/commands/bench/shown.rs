@@ -72,12 +72,12 @@ fn about(report: &Report) -> [[String; 2]; 4] {
         ),
         _ => "not measured".into(),
     };
-    let product = match report.product_gflop_s {
-        Some(speed) => format!(
-            "{speed:.0} GFLOP/s in f32, {} rows and columns",
+    let product = match (report.product_gflop_s, report.integer_product_gop_s) {
+        (Some(floats), Some(integers)) => format!(
+            "{floats:.0} GFLOP/s in f32, {integers:.0} in int8, {} rows and columns",
             machine::PRODUCT
         ),
-        None => "not measured".into(),
+        _ => "not measured".into(),
     };
     let adapter = subject.adapter.as_ref();
     let adapter = adapter.map_or(String::new(), |dir| format!(" + {dir}"));
@@ -128,7 +128,8 @@ fn measured(report: &Report) -> Vec<Vec<String>> {
         "GB/s",
         "of memory's",
         "GFLOP/s",
-        "of a product's",
+        "of f32's",
+        "of int8's",
     ];
     let mut rows = vec![header(&columns, report.cost.is_some())];
     for (number, row) in report.rows.iter().enumerate() {
@@ -141,6 +142,10 @@ fn measured(report: &Report) -> Vec<Vec<String>> {
 
 fn cells(row: &Row) -> Vec<String> {
     let speed = row.tokens_per_s;
+    let share = |share: Option<f64>| match share {
+        Some(share) => format!("{:.0} %", 100.0 * share),
+        None => "-".into(),
+    };
     vec![
         row.kind.name().to_owned(),
         row.tokens.to_string(),
@@ -151,15 +156,10 @@ fn cells(row: &Row) -> Vec<String> {
         significant(speed.max),
         human_bytes(row.bytes_per_token as u64),
         significant(row.gb_per_s),
-        match row.bandwidth_share {
-            Some(share) => format!("{:.0} %", 100.0 * share),
-            None => "-".into(),
-        },
+        share(row.bandwidth_share),
         significant(row.gflop_per_s),
-        match row.product_share {
-            Some(share) => format!("{:.0} %", 100.0 * share),
-            None => "-".into(),
-        },
+        share(row.product_share),
+        share(row.integer_product_share),
     ]
 }
 
@@ -267,11 +267,11 @@ mod tests {
             "\
 machine  a processor, 2 threads on 4 cores, avx2
 memory   read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
-product  40 GFLOP/s in f32, {rows} rows and columns
+product  40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
 model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
 
-kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of a product's  $ a million
-decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0            50 %       500.00
+kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of f32's  of int8's  $ a million
+decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0      50 %       13 %       500.00
 "
             .replace("{rows}", &rows)
         );
@@ -282,12 +282,12 @@ decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00    
             "\
 - machine: a processor, 2 threads on 4 cores, avx2
 - memory: read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
-- product: 40 GFLOP/s in f32, {rows} rows and columns
+- product: 40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
 - model: MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
 
-| kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of a product's | $ a million |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 500.00 |
+| kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of f32's | of int8's | $ a million |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 13 % | 500.00 |
 
 Note: stopped by Ctrl-C; only what was measured by then is shown
 
