@@ -16,6 +16,12 @@ use crate::spec::{MlaSpec, RouteSpec, Spans};
 /// (statistics, softmax, routing) is computed in f32.
 #[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait Dsv3Ops: Backend {
+    /// `lhs · rhs` in no less than the precision of both, whatever a device is quicker at;
+    /// `[…, m, k]`, `[…, k, n]` → `[…, m, n]`.
+    fn exact_matmul(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(lhs, rhs)
+    }
+
     /// `y = x · dequant(w)ᵀ`; `x [T, in]`, `w [out, in]` → `[T, out]`.
     fn packed_linear(
         x: FloatTensor<Self>,

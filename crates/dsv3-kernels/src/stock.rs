@@ -7,6 +7,8 @@ use burn::backend::tensor::{BoolTensor, Device, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings, try_read_sync};
 use burn::tensor::{DType, FloatDType, IntDType, Shape, Slice, TensorData};
 
+use crate::ops::Dsv3Ops;
+
 /// A float tensor of backend `B`.
 #[derive(Clone)]
 pub(crate) struct Float<B: Backend>(pub(crate) FloatTensor<B>);
@@ -23,6 +25,12 @@ fn slices(shape: &Shape, dim: usize, start: usize, end: usize) -> Vec<Slice> {
             false => Slice::new(0, Some(shape[d] as isize), 1),
         })
         .collect()
+}
+
+impl<B: Dsv3Ops> Float<B> {
+    pub(crate) fn matmul(self, rhs: Self) -> Self {
+        Float(B::exact_matmul(self.0, rhs.0))
+    }
 }
 
 impl<B: Backend> Float<B> {
@@ -93,10 +101,6 @@ impl<B: Backend> Float<B> {
 
     pub(crate) fn cat(parts: Vec<Self>, dim: usize) -> Self {
         Float(B::float_cat(parts.into_iter().map(|p| p.0).collect(), dim))
-    }
-
-    pub(crate) fn matmul(self, rhs: Self) -> Self {
-        Float(B::float_matmul(self.0, rhs.0))
     }
 
     pub(crate) fn add(self, rhs: Self) -> Self {

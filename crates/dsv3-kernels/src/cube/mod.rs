@@ -3,6 +3,7 @@
 //! The rest runs the stock bodies.
 
 mod linear;
+mod matmul;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn_cubecl::CubeBackend;
@@ -16,6 +17,10 @@ use crate::training::Dsv3Training;
 impl Dsv3Training for CubeBackend {}
 
 impl Dsv3Ops for CubeBackend {
+    fn exact_matmul(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        matmul::matmul(lhs, rhs)
+    }
+
     fn packed_linear(
         x: FloatTensor<Self>,
         weight: Packed<Self>,

@@ -1,12 +1,12 @@
 //! Multi-head latent attention, both forms, one sequence at a time, all scores at once.
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::FloatDType;
 
 use super::dequantize;
 use super::latent::latent_rows;
 use crate::latent::Latents;
+use crate::ops::Dsv3Ops;
 use crate::packed::Packed;
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
 use crate::stock::Float;
@@ -15,7 +15,7 @@ use crate::stock::Float;
 const HIDDEN: f32 = -1e30;
 
 /// The factors of an adapter on `kv_b`.
-pub(crate) struct Factors<B: Backend> {
+pub(crate) struct Factors<B: Dsv3Ops> {
     /// `[r, latent]` f32
     pub(crate) a: FloatTensor<B>,
     /// `[heads · (nope + value), r]` f32
@@ -24,14 +24,14 @@ pub(crate) struct Factors<B: Backend> {
 }
 
 /// `kv_b` by head, and the factors beside it.
-struct KeyValue<B: Backend> {
+struct KeyValue<B: Dsv3Ops> {
     /// `[heads, nope + value, latent]`
     base: Float<B>,
     /// `[r, latent]` and `[heads, nope + value, r]`, the scale in the second.
     factors: Option<[Float<B>; 2]>,
 }
 
-impl<B: Backend> KeyValue<B> {
+impl<B: Dsv3Ops> KeyValue<B> {
     fn new(kv_b: &Packed<B>, factors: Option<Factors<B>>, spec: &MlaSpec) -> Self {
         let (heads, width) = (spec.heads, spec.nope + spec.value);
         KeyValue {
@@ -94,7 +94,7 @@ impl<B: Backend> KeyValue<B> {
 }
 
 /// `x [heads, n, c]` times the one matrix `[c, d]` → `[heads, n, d]`.
-fn by_row<B: Backend>(x: Float<B>, matrix: Float<B>) -> Float<B> {
+fn by_row<B: Dsv3Ops>(x: Float<B>, matrix: Float<B>) -> Float<B> {
     let [heads, n, columns] = [x.dim(0), x.dim(1), x.dim(2)];
     let to = matrix.dim(1);
     x.reshape(&[heads * n, columns])
@@ -103,7 +103,7 @@ fn by_row<B: Backend>(x: Float<B>, matrix: Float<B>) -> Float<B> {
 }
 
 /// One sequence's operands.
-struct Operands<B: Backend> {
+struct Operands<B: Dsv3Ops> {
     /// `[heads, n, nope]`
     q_nope: Float<B>,
     /// `[heads · n, rope]`
@@ -116,7 +116,7 @@ struct Operands<B: Backend> {
     mask: Float<B>,
 }
 
-impl<B: Backend> Operands<B> {
+impl<B: Dsv3Ops> Operands<B> {
     fn new(query: &Float<B>, cache: &Latents<B>, spec: &MlaSpec, span: &SequenceSpan) -> Self {
         let device = query.device();
         let (n, s) = (span.rows.len(), span.context);
@@ -191,7 +191,7 @@ impl<B: Backend> Operands<B> {
 }
 
 /// `query [T, heads, nope + rope]`, `cache [blocks, size]` tokens → `[T, heads · value]`.
-pub(crate) fn mla_attention<B: Backend>(
+pub(crate) fn mla_attention<B: Dsv3Ops>(
     query: FloatTensor<B>,
     cache: &Latents<B>,
     kv_b: &Packed<B>,
@@ -202,7 +202,7 @@ pub(crate) fn mla_attention<B: Backend>(
 }
 
 /// As [`mla_attention`], with the factors of an adapter beside `kv_b`.
-pub(crate) fn adapted_mla_attention<B: Backend>(
+pub(crate) fn adapted_mla_attention<B: Dsv3Ops>(
     query: FloatTensor<B>,
     cache: &Latents<B>,
     kv_b: &Packed<B>,

@@ -1,15 +1,15 @@
 //! `x · Wᵀ` over the dequantised weight.
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::FloatDType;
 
 use super::{dequantize, rounded};
+use crate::ops::Dsv3Ops;
 use crate::packed::{Activations, Packed};
 use crate::stock::Float;
 
 /// `x [T, in]`, `w [out, in]` → `[T, out]`.
-pub(crate) fn packed_linear<B: Backend>(
+pub(crate) fn packed_linear<B: Dsv3Ops>(
     x: FloatTensor<B>,
     weight: &Packed<B>,
     activations: Activations,
