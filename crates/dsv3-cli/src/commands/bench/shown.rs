@@ -271,7 +271,7 @@ product  40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
 model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
 
 kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of f32's  of int8's  $ a million
-decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0      50 %       13 %       500.00
+decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0      50 %       12 %       500.00
 "
             .replace("{rows}", &rows)
         );
@@ -287,7 +287,7 @@ decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00    
 
 | kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of f32's | of int8's | $ a million |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 13 % | 500.00 |
+| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 12 % | 500.00 |
 
 Note: stopped by Ctrl-C; only what was measured by then is shown
 
