@@ -108,6 +108,9 @@ impl Progress {
 
 /// All numbers in one line.
 fn summary(report: &StepReport) -> String {
+    if report.step == 0 {
+        return losses(report);
+    }
     let mut line = format!("{}  {}", losses(report), speed(report));
     if let Some(ratio) = worst(&report.expert_load) {
         let _ = write!(line, "  load {ratio:.2}x");
@@ -115,8 +118,12 @@ fn summary(report: &StepReport) -> String {
     line
 }
 
-/// How well it learns. Short enough for 80 columns.
+/// How well it learns. Short enough for 80 columns. Before the first step there is nothing but the
+/// evaluation.
 fn losses(report: &StepReport) -> String {
+    if let (0, Some(eval)) = (report.step, report.eval_loss) {
+        return format!("eval {eval:.4}");
+    }
     let mut line = format!("loss {:.4}", report.loss);
     let optional = [
         ("mtp", report.mtp_loss),
@@ -224,6 +231,19 @@ mod tests {
         let losses = losses(&full);
         assert!(losses.contains("mtp 3.0000  balance 1.0000  eval 2.0000"));
         assert!(losses.len() < 80, "{losses}");
+    }
+
+    // Breaks with: a loss of no step that looks like a run gone wrong, or a real NaN that is hidden.
+    #[test]
+    fn before_the_first_step_there_is_only_the_evaluation() {
+        let mut first = StepReport {
+            loss: f64::NAN,
+            eval_loss: Some(3.5),
+            ..StepReport::default()
+        };
+        assert_eq!(summary(&first), "eval 3.5000");
+        first.step = 20;
+        assert!(summary(&first).starts_with("loss NaN  eval 3.5000"));
     }
 
     // Breaks with: a comma in the wrong place, which makes a number another one.
