@@ -108,9 +108,11 @@ impl State {
     /// The weighted means of the values, `[queries, value]`.
     pub(super) fn means(&self) -> Vec<f32> {
         let width = (self.sums.len() / self.max.len().max(1)).max(1);
-        let sums = self.sums.chunks_exact(width).zip(&self.total);
-        sums.flat_map(|(sums, total)| sums.iter().map(move |sum| sum / total))
-            .collect()
+        let mut means = self.sums.clone();
+        for (means, total) in means.chunks_exact_mut(width).zip(&self.total) {
+            means.iter_mut().for_each(|mean| *mean /= total);
+        }
+        means
     }
 }
 
@@ -139,8 +141,10 @@ impl<S: Source> Kernel for Attend<'_, S> {
             let (keys, values) = source.tile(lanes, start..end);
             let mut tile = Tile {
                 queries: self.queries,
+                visible: self.visible,
                 keys,
                 values,
+                start,
                 len: end - start,
                 softmax_scale: self.softmax_scale,
                 state: &mut *self.state,
@@ -160,8 +164,11 @@ impl<S: Source> Kernel for Attend<'_, S> {
 /// A few keys, and all queries.
 struct Tile<'a> {
     queries: &'a [[f32; UNIT]],
+    visible: &'a [usize],
     keys: Table<'a, [f32; UNIT]>,
     values: Table<'a, f32>,
+    /// Its first key, and how many there are.
+    start: usize,
     len: usize,
     softmax_scale: f32,
     state: &'a mut State,
@@ -171,14 +178,22 @@ impl Tile<'_> {
     /// Scores of all queries against a tile: four keys and up to four queries at a time.
     #[inline(always)]
     fn scores<L: Lanes>(&self, l: L, scores: &mut [[f32; TILE]]) {
-        let mut q = 0;
+        let mut q = self.seer(0);
         while q < scores.len() {
             q += match scores.len() - q {
                 1 => self.scores_of::<L, 1>(l, q, scores),
                 2 | 3 => self.scores_of::<L, 2>(l, q, scores),
                 _ => self.scores_of::<L, 4>(l, q, scores),
             };
+            q = self.seer(q);
         }
+    }
+
+    /// The first query from `q` on that sees a key of this tile: of a prompt's, half see none.
+    #[inline(always)]
+    fn seer(&self, q: usize) -> usize {
+        let blind = self.visible[q..].iter().take_while(|n| **n <= self.start);
+        q + blind.count()
     }
 
     #[inline(always)]
@@ -254,13 +269,14 @@ impl Tile<'_> {
     /// The tile's values, weighed, onto the sums: four queries and four registers at a time.
     #[inline(always)]
     fn weigh<L: Lanes>(&mut self, l: L, scores: &[[f32; TILE]]) {
-        let mut q = 0;
+        let mut q = self.seer(0);
         while q < scores.len() {
             q += match scores.len() - q {
                 1 => self.weigh_of::<L, 1>(l, q, scores),
                 2 | 3 => self.weigh_of::<L, 2>(l, q, scores),
                 _ => self.weigh_of::<L, 4>(l, q, scores),
             };
+            q = self.seer(q);
         }
     }
 

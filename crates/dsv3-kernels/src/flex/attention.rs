@@ -11,7 +11,7 @@ use super::attend::{Attend, InPlace, State, Table};
 use super::blocks::Buffer;
 use super::combine::Combine;
 use super::decode::UNIT;
-use super::dots::{Activated, Dots, padded_rows};
+use super::dots::{Activated, Chosen, Dots, padded_rows};
 use super::lanes::InstructionSet;
 use super::latents::{Apart, Stored, TakeApart, Tiles};
 use super::rows::Rows;
@@ -60,6 +60,16 @@ struct Means {
     values: Vec<f32>,
 }
 
+/// Keys and values of a head, kept from one to the next.
+#[derive(Default)]
+struct Room {
+    /// `[S, units]`
+    keys: Vec<[f32; UNIT]>,
+    /// `[S, value]`
+    values: Vec<f32>,
+    buffer: Buffer,
+}
+
 /// A part of a call: a sequence, heads, cached tokens.
 struct Task {
     span: usize,
@@ -73,18 +83,14 @@ impl Call<'_> {
         let MlaSpec { heads, value, .. } = self.spec;
         let caches = self.caches(spans);
         let tasks = self.tasks(spans);
-        let states: Vec<State> = team::map(
-            tasks.len(),
-            || (),
-            |(), task| {
-                let task = &tasks[task];
-                let (span, cached) = (&spans[task.span], &caches[task.span]);
-                match &cached.form {
-                    Form::Naive(apart) => self.naive(span, apart, task),
-                    Form::Absorbed(queries) => self.absorbed(span, &cached.slots, task, queries),
-                }
-            },
-        );
+        let states: Vec<State> = team::map(tasks.len(), Room::default, |room, task| {
+            let task = &tasks[task];
+            let (span, cached) = (&spans[task.span], &caches[task.span]);
+            match &cached.form {
+                Form::Naive(apart) => self.naive(span, apart, task, room),
+                Form::Absorbed(queries) => self.absorbed(span, &cached.slots, task, queries),
+            }
+        });
         // Stretches of the same heads stand one behind the other.
         let mut whole: Vec<(&Task, State)> = Vec::with_capacity(states.len());
         for (task, state) in tasks.iter().zip(states) {
@@ -99,8 +105,10 @@ impl Call<'_> {
         };
         // Means of the absorbed form, and whose they are, head by head.
         let mut latent: Vec<Means> = (0..heads).map(|_| Means::default()).collect();
-        for (task, state) in &whole {
-            let (rows, means) = (&spans[task.span].rows, state.means()); // [heads · n, value or latent]
+        // Each [heads · n, value or latent]
+        let means = team::map(whole.len(), || (), |(), at| whole[at].1.means());
+        for ((task, _), means) in whole.iter().zip(&means) {
+            let rows = &spans[task.span].rows;
             let width = means.len() / (task.heads.len() * rows.len()).max(1);
             let places = task
                 .heads
@@ -183,17 +191,21 @@ impl Call<'_> {
         h * (self.spec.nope + self.spec.value)
     }
 
-    /// `rows[range] · x`, `x [n, latent]` → `[rows of the range, n]`.
-    fn multiply(&self, range: Range<usize>, x: &Activated<'_>, n: usize) -> Vec<f32> {
-        let mut y = vec![0f32; range.len() * n];
+    /// `rows[range] · x`, `x [n, latent]`; for each of the `n`, `y [rows of the range]`.
+    fn multiply(
+        &self,
+        range: Range<usize>,
+        x: Chosen<'_>,
+        y: &mut [&mut [f32]],
+        buffer: &mut Buffer,
+    ) {
         InstructionSet::best().run(Dots {
             x,
             rows: self.kv_b,
             range,
-            y: &mut y,
-            buffer: &mut Buffer::default(),
+            y,
+            buffer,
         });
-        y
     }
 
     /// For each row of a span, how many cached tokens it sees, as often as there are heads.
@@ -204,7 +216,7 @@ impl Call<'_> {
     }
 
     /// Expand this head's keys and values, then attend: means `[n, value]`.
-    fn naive(&self, span: &SequenceSpan, apart: &Apart, task: &Task) -> State {
+    fn naive(&self, span: &SequenceSpan, apart: &Apart, task: &Task, room: &mut Room) -> State {
         let MlaSpec {
             nope,
             rope,
@@ -215,34 +227,42 @@ impl Call<'_> {
         let (h, n) = (task.heads.start, span.context);
         let latents = Activated::new(&apart.latents, n); // [S, latent]
         let first = self.head_rows(h);
-        let nopes = self.multiply(first..first + nope, &latents, n); // [nope, S]
-        let wide = self.multiply(first + nope..first + nope + value, &latents, n); // [value, S]
-        let keys = (0..n).map(|i| {
-            let nope = nopes.iter().skip(i).step_by(n);
-            let rotated = &apart.keys[i * rope..][..rope];
-            nope.chain(rotated).copied().collect::<Vec<f32>>() // [nope + rope]
-        });
-        let keys = padded_rows(keys);
-        let values = super::linear::transpose(wide, value, n); // [S, value]
+        let units = (nope + rope).div_ceil(UNIT);
+        let in_order: Vec<usize> = (0..n).collect();
+        let latents = latents.chosen(&in_order);
+        room.keys.clear();
+        room.keys.resize(n * units, [0.0; UNIT]); // [S, nope + rope]
+        let keys = room.keys.as_flattened_mut().chunks_exact_mut(units * UNIT);
+        let keys = keys.zip(apart.keys.chunks_exact(rope));
+        let mut nopes: Vec<&mut [f32]> = keys
+            .map(|(key, rotated)| {
+                let (to, rest) = key.split_at_mut(nope);
+                rest[..rope].copy_from_slice(rotated);
+                to
+            })
+            .collect();
+        self.multiply(first..first + nope, latents, &mut nopes, &mut room.buffer);
+        room.values.resize(n * value, 0.0); // [S, value]
+        let mut values: Vec<&mut [f32]> = room.values.chunks_exact_mut(value).collect();
+        let range = first + nope..first + nope + value;
+        self.multiply(range, latents, &mut values, &mut room.buffer);
         let queries = span.rows.clone().map(|row| {
             let (q_nope, q_pe) = self.query(row, h);
             [q_nope, q_pe].concat()
         });
-        let units = (nope + rope).div_ceil(UNIT);
-        let in_order: Vec<usize> = (0..n).collect();
         let mut state = State::new(span.rows.len(), value);
         InstructionSet::best().run(Attend {
             queries: &padded_rows(queries),
             visible: &Self::visible(span, 1),
             source: InPlace {
                 keys: Table {
-                    data: &keys,
+                    data: &room.keys,
                     slots: &in_order,
                     stride: units,
                     width: units,
                 },
                 values: Table {
-                    data: &values,
+                    data: &room.values,
                     slots: &in_order,
                     stride: value,
                     width: value,
@@ -366,7 +386,17 @@ impl Call<'_> {
             return Vec::new();
         }
         let first = self.head_rows(h) + nope;
-        let values = self.multiply(first..first + value, &Activated::new(&means.values, n), n);
-        super::linear::transpose(values, value, n) // [n, value]
+        let means = Activated::new(&means.values, n);
+        let in_order: Vec<usize> = (0..n).collect();
+        let mut values = vec![0f32; n * value]; // [n, value]
+        let mut y: Vec<&mut [f32]> = values.chunks_exact_mut(value).collect();
+        let range = first..first + value;
+        self.multiply(
+            range,
+            means.chosen(&in_order),
+            &mut y,
+            &mut Buffer::default(),
+        );
+        values
     }
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::decode::{Decode, UNIT, fill_from};
-use super::dots::{Activated, ROWS, reduced};
+use super::dots::{Chosen, ROWS, reduced};
 use super::lanes::{LANES, Lanes};
 
 /// Units of a block's columns: four rows of them and six tokens fit a core's first cache.
@@ -29,18 +29,20 @@ pub(super) struct Buffer {
 }
 
 /// Some rows and all tokens.
-pub(super) struct Block<'a, L: Lanes> {
+pub(super) struct Block<'a, 'y, L: Lanes> {
     pub(super) lanes: L,
-    pub(super) x: &'a Activated<'a>,
-    /// `[rows, T]`
-    pub(super) y: &'a mut [f32],
+    pub(super) x: Chosen<'a>,
+    /// For each token, a place for every row of the call.
+    pub(super) y: &'a mut [&'y mut [f32]],
+    /// Where the first of these rows stands in it.
+    pub(super) at: usize,
     pub(super) buffer: &'a mut Buffer,
     /// Bytes from one row to the next.
     pub(super) row_bytes: usize,
 }
 
-impl<L: Lanes> Block<'_, L> {
-    /// The rows `range`, which `y` begins with.
+impl<L: Lanes> Block<'_, '_, L> {
+    /// The rows `range`.
     #[inline(always)]
     pub(super) fn run<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
         let all = self.x.tokens();
@@ -141,10 +143,12 @@ impl<L: Lanes> Block<'_, L> {
                 }
                 continue;
             }
-            let all = self.x.tokens();
-            let y = self.y[group * ROWS * all..].chunks_mut(all);
-            for (y, sums) in y.zip(&reduced(l, &sums)) {
-                y[t..t + T].copy_from_slice(sums);
+            let totals = reduced(l, &sums);
+            let at = self.at + group * ROWS..self.at + range.len().min((group + 1) * ROWS);
+            for (t, y) in self.y[t..t + T].iter_mut().enumerate() {
+                for (y, totals) in y[at.clone()].iter_mut().zip(&totals) {
+                    *y = totals[t];
+                }
             }
         }
         T

@@ -43,22 +43,43 @@ impl<'a> Activated<'a> {
         (self.units.to_mut().as_flattened_mut(), width)
     }
 
+    /// Units of a token.
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.units.len() / self.tokens.max(1)
+    }
+
+    /// Tokens of these, in this order.
+    pub(super) fn chosen(&'a self, which: &'a [usize]) -> Chosen<'a> {
+        Chosen { x: self, which }
+    }
+}
+
+/// Some tokens of [`Activated`], where they lie.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    x: &'a Activated<'a>,
+    which: &'a [usize],
+}
+
+impl<'a> Chosen<'a> {
     /// How many tokens.
+    #[inline(always)]
     pub(super) fn tokens(&self) -> usize {
-        self.tokens
+        self.which.len()
     }
 
     /// Units of a token.
     #[inline(always)]
     pub(super) fn units(&self) -> usize {
-        self.units.len() / self.tokens.max(1)
+        self.x.units()
     }
 
     /// Units of token `t`.
     #[inline(always)]
-    pub(super) fn token(&self, t: usize) -> &[[f32; UNIT]] {
-        let n = self.units();
-        &self.units[t * n..][..n]
+    pub(super) fn token(&self, t: usize) -> &'a [[f32; UNIT]] {
+        let n = self.x.units();
+        &self.x.units[self.which[t] * n..][..n]
     }
 }
 
@@ -73,23 +94,23 @@ pub(super) fn padded_rows<R: AsRef<[f32]>>(rows: impl IntoIterator<Item = R>) ->
     units
 }
 
-/// `rows[range] · x`; `y [rows of the range, T]`.
-pub(super) struct Dots<'a> {
-    pub(super) x: &'a Activated<'a>,
+/// `rows[range] · x`.
+pub(super) struct Dots<'a, 'y> {
+    pub(super) x: Chosen<'a>,
     pub(super) rows: &'a Rows,
     pub(super) range: Range<usize>,
-    pub(super) y: &'a mut [f32],
+    /// For each token, `[rows of the range]`.
+    pub(super) y: &'a mut [&'y mut [f32]],
     /// Room to work in, kept from call to call.
     pub(super) buffer: &'a mut Buffer,
 }
 
-impl Kernel for Dots<'_> {
+impl Kernel for Dots<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let tokens = self.x.tokens;
-        if tokens == 0 {
+        if self.x.tokens() == 0 {
             return;
         }
         let (range, columns) = (self.range.clone(), self.rows.input());
@@ -123,18 +144,18 @@ impl Kernel for Dots<'_> {
 }
 
 /// Groups of rows, one after the other.
-struct Groups<'a, L: Lanes> {
+struct Groups<'a, 'y, L: Lanes> {
     lanes: L,
-    x: &'a Activated<'a>,
-    /// `[rows of the range, T]`
-    y: &'a mut [f32],
+    x: Chosen<'a>,
+    /// For each token, `[rows of the range]`.
+    y: &'a mut [&'y mut [f32]],
     range: Range<usize>,
     /// Bytes from one row to the next.
     row_bytes: usize,
     buffer: &'a mut Buffer,
 }
 
-impl<L: Lanes> Groups<'_, L> {
+impl<'y, L: Lanes> Groups<'_, 'y, L> {
     /// The group that begins at row `at`, and how many rows it has. Where there are fewer than
     /// four rows left up to `end` the last one is taken again.
     #[inline(always)]
@@ -152,21 +173,21 @@ impl<L: Lanes> Groups<'_, L> {
     }
 
     #[inline(always)]
-    fn out(&mut self, at: usize, count: usize) -> Group<'_, L> {
-        let tokens = self.x.tokens;
+    fn out(&mut self, at: usize, count: usize) -> Group<'_, 'y, L> {
+        let start = at - self.range.start;
         Group {
             lanes: self.lanes,
             x: self.x,
-            y: &mut self.y[(at - self.range.start) * tokens..][..count * tokens],
+            y: self.y,
+            at: start..start + count,
             row_bytes: self.row_bytes,
-            is_first: at == self.range.start,
         }
     }
 
     /// Rows that are worked on together.
     #[inline(always)]
     fn step(&self) -> usize {
-        if self.x.tokens < BUFFERED_FROM {
+        if self.x.tokens() < BUFFERED_FROM {
             return ROWS;
         }
         BLOCK_ROWS
@@ -184,14 +205,16 @@ impl<L: Lanes> Groups<'_, L> {
     /// As `each`, and the kernel reads e4m3's NaN codes as numbers: a row that has one gives NaN.
     #[inline(always)]
     fn blocks(mut self, blocks: Blocks<'_>) {
-        let (step, tokens) = (self.step(), self.x.tokens);
+        let step = self.step();
         for at in self.range.clone().step_by(step) {
             let end = (at + step).min(self.range.end);
             self.rows(at..end, &|i| Fp8::new(blocks.row(i)));
             if has_nan(blocks.codes(at..end)) {
                 for row in at..end {
                     if has_nan(blocks.codes(row..row + 1)) {
-                        self.y[(row - self.range.start) * tokens..][..tokens].fill(f32::NAN);
+                        for y in self.y.iter_mut() {
+                            y[row - self.range.start] = f32::NAN;
+                        }
                     }
                 }
             }
@@ -201,7 +224,7 @@ impl<L: Lanes> Groups<'_, L> {
     /// As they lie for few tokens, from a buffer for many.
     #[inline(always)]
     fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
-        let tokens = self.x.tokens;
+        let tokens = self.x.tokens();
         if tokens < BUFFERED_FROM {
             let (rows, count) = Self::group(range.start, range.end, row);
             let mut out = self.out(range.start, count);
@@ -211,11 +234,11 @@ impl<L: Lanes> Groups<'_, L> {
             }
             return;
         }
-        let y = (range.start - self.range.start) * tokens..(range.end - self.range.start) * tokens;
         Block {
             lanes: self.lanes,
             x: self.x,
-            y: &mut self.y[y],
+            y: self.y,
+            at: range.start - self.range.start,
             buffer: self.buffer,
             row_bytes: self.row_bytes,
         }
@@ -240,22 +263,21 @@ impl<L: Lanes> Groups<'_, L> {
 }
 
 /// Where the products of a few rows go.
-struct Group<'a, L: Lanes> {
+struct Group<'a, 'y, L: Lanes> {
     lanes: L,
-    x: &'a Activated<'a>,
-    /// `[rows, T]`
-    y: &'a mut [f32],
+    x: Chosen<'a>,
+    y: &'a mut [&'y mut [f32]],
+    /// Where they stand in each token's `y`.
+    at: Range<usize>,
     /// Bytes from one row to the next.
     row_bytes: usize,
-    /// Whether nobody asked memory for these rows before.
-    is_first: bool,
 }
 
-impl<L: Lanes> Group<'_, L> {
+impl<L: Lanes> Group<'_, '_, L> {
     /// As many tokens from `t` on as fit the registers; says how many.
     #[inline(always)]
     fn tokens<D: Decode>(&mut self, rows: &[D; ROWS], t: usize) -> usize {
-        match self.x.tokens - t {
+        match self.x.tokens() - t {
             1 => self.tile::<D, 1>(rows, t),
             2 => self.tile::<D, 2>(rows, t),
             3 => self.tile::<D, 3>(rows, t),
@@ -274,7 +296,8 @@ impl<L: Lanes> Group<'_, L> {
         for x in &x {
             assert!(x.len() >= units);
         }
-        if self.is_first && first == 0 {
+        // Nobody asked memory for the first rows before.
+        if self.at.start == 0 && first == 0 {
             for unit in 0..D::AHEAD.min(units) {
                 for row in rows {
                     row.prefetch(unit, 0);
@@ -315,9 +338,11 @@ impl<L: Lanes> Group<'_, L> {
             }
             (begin, at) = (end, at + 1);
         }
-        let y = self.y.chunks_exact_mut(self.x.tokens);
-        for (y, sums) in y.zip(&reduced(l, &sums)) {
-            y[first..first + T].copy_from_slice(sums);
+        let totals = reduced(l, &sums);
+        for (t, y) in self.y[first..first + T].iter_mut().enumerate() {
+            for (y, totals) in y[self.at.clone()].iter_mut().zip(&totals) {
+                *y = totals[t];
+            }
         }
         T
     }

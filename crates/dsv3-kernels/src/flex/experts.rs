@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::lanes::InstructionSet;
-use super::linear::{rows_of_a_task, transpose};
-use super::product::{Buffer, Product};
+use super::linear::{rows_of_a_task, stretches};
+use super::product::{Buffer, Inputs, Product};
 use super::round_to;
 use super::rows::Rows;
 use super::team;
@@ -39,8 +39,8 @@ struct Chosen {
     down: Rows,
     /// Where its id stands in `[T · k]`.
     places: Vec<usize>,
-    /// `[n, hidden]`
-    x: Vec<f32>,
+    /// Whose ids these are.
+    tokens: Vec<usize>,
 }
 
 impl Call<'_> {
@@ -49,37 +49,35 @@ impl Call<'_> {
         let chosen = self.chosen(experts);
         let inner = self.inner(&chosen); // each [n, inter]
         let tokens = self.x.len() / self.hidden.max(1);
-        let inner: Vec<Product<'_>> = inner
-            .iter()
-            .zip(&chosen)
-            .map(|(inner, chosen)| {
-                Product::new(inner, chosen.places.len(), &chosen.down, self.activations)
-            })
+        let inputs = inner.iter().zip(&chosen);
+        let inputs: Vec<_> = inputs
+            .map(|(inner, chosen)| Inputs::new(inner, chosen.places.len(), self.activations))
             .collect();
-        let inputs = chosen.first().map_or(1, |c| c.down.input());
+        let products = inputs.iter().zip(&chosen);
+        let products: Vec<_> = products
+            .map(|(inputs, chosen)| inputs.product(&chosen.down))
+            .collect();
+        let width = chosen.first().map_or(1, |c| c.down.input());
         // By the rows of one expert: what lies in one piece is read faster than many short ones.
-        let task = rows_of_a_task(inputs, self.hidden);
-        let mut sum = vec![0f32; tokens * self.hidden]; // [hidden, T]
-        team::for_each_chunk(
-            &mut sum,
-            task * tokens,
-            Scratch::default,
-            |scratch, chunk, sum| {
-                let first = chunk * task;
-                let range = first..first + sum.len() / tokens.max(1);
-                for (chosen, inner) in chosen.iter().zip(&inner) {
-                    let n = chosen.places.len();
-                    let y = scratch.dots(inner, range.clone()); // [rows, n]
+        let rows = rows_of_a_task(width, self.hidden);
+        let mut sum = vec![0f32; tokens * self.hidden]; // [T, hidden]
+        let mut tasks = stretches(&mut sum, self.hidden, rows);
+        team::for_each_chunk(&mut tasks, 1, Scratch::default, |scratch, _, tasks| {
+            for task in tasks {
+                for (chosen, product) in chosen.iter().zip(&products) {
+                    let y = scratch.dots(product, task.range.clone()); // [n, rows]
                     round_to(y, self.dtype);
-                    for (sum, y) in sum.chunks_exact_mut(tokens).zip(y.chunks_exact(n)) {
-                        for (place, y) in chosen.places.iter().zip(y) {
-                            sum[place / self.k] += self.weights[*place] * y;
+                    let y = y.chunks_exact(task.range.len());
+                    for ((place, token), y) in chosen.places.iter().zip(&chosen.tokens).zip(y) {
+                        let weight = self.weights[*place];
+                        for (sum, y) in task.y[*token].iter_mut().zip(y) {
+                            *sum += weight * y;
                         }
                     }
                 }
-            },
-        );
-        transpose(sum, self.hidden, tokens)
+            }
+        });
+        sum
     }
 
     /// The experts that any token chose, in the order of their ids.
@@ -90,16 +88,12 @@ impl Call<'_> {
         }
         let chosen = places.into_iter().filter_map(|(id, places)| {
             let expert = experts.0.get(id)?;
-            let mut x = Vec::with_capacity(places.len() * self.hidden); // [n, hidden]
-            for place in &places {
-                x.extend_from_slice(&self.x[place / self.k * self.hidden..][..self.hidden]);
-            }
             Some(Chosen {
                 gate: Rows::new(&expert.gate),
                 up: Rows::new(&expert.up),
                 down: Rows::new(&expert.down),
+                tokens: places.iter().map(|place| place / self.k).collect(),
                 places,
-                x,
             })
         });
         chosen.collect()
@@ -107,51 +101,41 @@ impl Call<'_> {
 
     /// `silu(gate(x)) · up(x)` of each chosen expert, `[n, inter]`.
     fn inner(&self, chosen: &[Chosen]) -> Vec<Vec<f32>> {
+        let tokens = self.x.len() / self.hidden.max(1);
+        let inputs = Inputs::new(self.x, tokens, self.activations);
         let products: Vec<[Product<'_>; 2]> = chosen
             .iter()
-            .map(|chosen| {
-                let rows = [&chosen.gate, &chosen.up];
-                Product::pair(&chosen.x, chosen.places.len(), rows, self.activations)
-            })
+            .map(|c| [&c.gate, &c.up].map(|rows| inputs.product_of(&c.tokens, rows)))
+            .collect();
+        let mut inner: Vec<Vec<f32>> = chosen
+            .iter()
+            .map(|chosen| vec![0.0; chosen.tokens.len() * chosen.gate.out()])
             .collect();
         let mut tasks = Vec::new();
-        for (which, chosen) in chosen.iter().enumerate() {
+        for ((inner, products), chosen) in inner.iter_mut().zip(&products).zip(chosen) {
             let out = chosen.gate.out();
-            let step = rows_of_a_task(2 * chosen.gate.input(), out);
-            let starts = (0..out).step_by(step);
-            tasks.extend(starts.map(|start| (which, start..(start + step).min(out))));
+            let rows = rows_of_a_task(2 * chosen.gate.input(), out);
+            let stretches = stretches(inner, out, rows).into_iter();
+            tasks.extend(stretches.map(|stretch| (products, stretch)));
         }
-        let parts: Vec<Vec<f32>> = team::map(
-            tasks.len(),
-            <(Scratch, Scratch)>::default,
-            |(gates, ups), task| {
-                let (which, range) = &tasks[task];
-                let [gate, up] = &products[*which];
-                let gate = gates.dots(gate, range.clone()); // [rows, n]
-                let up = ups.dots(up, range.clone());
+        let scratch = <(Scratch, Scratch)>::default;
+        team::for_each_chunk(&mut tasks, 1, scratch, |(gates, ups), _, tasks| {
+            for ([gate, up], task) in tasks {
+                let gate = gates.dots(gate, task.range.clone()); // [n, rows]
+                let up = ups.dots(up, task.range.clone());
                 round_to(gate, self.dtype);
                 round_to(up, self.dtype);
-                let inner = gate
-                    .iter()
-                    .zip(up)
-                    .map(|(g, u)| g / (1.0 + (-*g).exp()) * *u);
-                inner.collect()
-            },
-        );
-        let mut inner: Vec<Vec<f32>> = chosen.iter().map(|_| Vec::new()).collect(); // [inter, n]
-        for ((which, _), part) in tasks.iter().zip(parts) {
-            inner[*which].extend(part);
-        }
+                let width = task.range.len();
+                let values = gate.chunks_exact(width).zip(up.chunks_exact(width));
+                for (y, (gate, up)) in task.y.iter_mut().zip(values) {
+                    for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
+                        *y = g / (1.0 + (-*g).exp()) * *u;
+                    }
+                    round_to(y, self.dtype);
+                }
+            }
+        });
         inner
-            .into_iter()
-            .zip(chosen)
-            .map(|(inner, chosen)| {
-                let width = chosen.gate.out();
-                let mut inner = transpose(inner, width, chosen.places.len()); // [n, inter]
-                round_to(&mut inner, self.dtype);
-                inner
-            })
-            .collect()
     }
 }
 
@@ -163,12 +147,11 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// The products of some rows, `[rows of the range, n]`.
+    /// The products of some rows, `[n, rows of the range]`.
     fn dots(&mut self, product: &Product<'_>, range: Range<usize>) -> &mut [f32] {
-        self.y.clear();
         self.y.resize(range.len() * product.tokens(), 0.0);
-        let set = InstructionSet::best();
-        product.dots(set, range, &mut self.y, &mut self.buffer);
+        let mut y: Vec<&mut [f32]> = self.y.chunks_mut(range.len().max(1)).collect();
+        product.dots(InstructionSet::best(), range, &mut y, &mut self.buffer);
         &mut self.y
     }
 }

@@ -17,78 +17,115 @@ use crate::packed::GroupCodes;
 const PANELS: usize = 2;
 /// Rows that are turned together.
 pub(super) const PANEL_ROWS: usize = PANELS * LANES;
-/// Columns that are turned at once: with these rows they fill most of a core's first cache.
-const COLUMNS: usize = 1024;
+/// Columns that are turned at once: with these rows, and a tile's tokens, they fit a core's first
+/// cache.
+const COLUMNS: usize = 512;
 /// Tokens of a tile: with two registers of rows, whole and scaled sums of each fill AVX-512's.
 const TILE: usize = 6;
+/// Tokens that meet one panel after the other: their columns stay in a core's second cache.
+const TOKENS: usize = 40 * TILE;
+/// From so many tokens on it pays to turn all panels of a task before the tokens meet them.
+const MANY: usize = 4 * TILE;
 /// Bytes of a row between what is turned and what is asked of memory.
 const AHEAD: usize = 512;
 
 /// Room for turned rows and for sums, kept from call to call.
 #[derive(Default)]
 pub(super) struct Buffer {
+    turned: Vec<Turned>,
+    /// `[panels of rows, T, PANELS]`
+    sums: Vec<[[f32; LANES]; PANELS]>,
+}
+
+/// Some columns of [`PANEL_ROWS`] rows, a lane for each row.
+#[derive(Default)]
+struct Turned {
     /// `[columns / 4, PANELS]`, words of four columns
     words: Vec<[[u8; WORDS]; PANELS]>,
     /// `[groups, PANELS]`
     scales: Vec<[[f32; LANES]; PANELS]>,
-    /// `[T, PANELS]`
-    sums: Vec<[[f32; LANES]; PANELS]>,
 }
 
-/// `rows[range] · x`; `y [rows of the range, T]`.
-pub(super) struct IntegerDots<'a> {
+/// `rows[range] · x`.
+pub(super) struct IntegerDots<'a, 'y> {
     pub(super) x: &'a Integers,
+    /// Its tokens that are asked for.
+    pub(super) which: &'a [usize],
     pub(super) rows: Groups<'a>,
     pub(super) range: Range<usize>,
-    pub(super) y: &'a mut [f32],
+    /// For each token, `[rows of the range]`.
+    pub(super) y: &'a mut [&'y mut [f32]],
     /// Room to work in, kept from call to call.
     pub(super) buffer: &'a mut Buffer,
 }
 
-impl Kernel for IntegerDots<'_> {
+impl Kernel for IntegerDots<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
-        let tokens = self.x.tokens();
-        for at in self.range.clone().step_by(PANEL_ROWS) {
-            let end = (at + PANEL_ROWS).min(self.range.end);
-            self.panel(l, at..end);
-            let y = &mut self.y[(at - self.range.start) * tokens..];
-            for (row, y) in y.chunks_mut(tokens.max(1)).take(end - at).enumerate() {
-                for (y, sums) in y.iter_mut().zip(&self.buffer.sums) {
-                    *y = sums[row / LANES][row % LANES];
+        let tokens = self.which.len();
+        let at_once = match tokens < MANY {
+            // What lies in one piece is read in one piece.
+            true => PANEL_ROWS,
+            false => self.range.len().max(1),
+        };
+        for at in self.range.clone().step_by(at_once) {
+            let end = (at + at_once).min(self.range.end);
+            self.panels(l, at..end);
+            let rows = at - self.range.start..end - self.range.start;
+            for (t, y) in self.y.iter_mut().enumerate() {
+                let panels = y[rows.clone()].chunks_mut(PANEL_ROWS);
+                let sums = self.buffer.sums[t..].iter().step_by(tokens);
+                for (y, sums) in panels.zip(sums) {
+                    y.copy_from_slice(&sums.as_flattened()[..y.len()]);
                 }
             }
         }
     }
 }
 
-impl IntegerDots<'_> {
-    /// The sums of up to [`PANEL_ROWS`] rows.
+impl IntegerDots<'_, '_> {
+    /// The sums of some panels of rows, the last of which may have fewer than [`PANEL_ROWS`].
     #[inline(always)]
-    fn panel<L: Lanes>(&mut self, l: L, rows: Range<usize>) {
-        let tokens = self.x.tokens();
+    fn panels<L: Lanes>(&mut self, l: L, rows: Range<usize>) {
+        let tokens = self.which.len();
         let columns = self.rows.format.columns;
         let input = self.rows.columns();
         let groups = self.rows.format.scales(input);
         let step = (COLUMNS / columns).max(1);
+        let panels = rows.len().div_ceil(PANEL_ROWS);
         self.buffer.sums.clear();
-        self.buffer.sums.resize(tokens, [[0.0; LANES]; PANELS]);
+        let none = [[0.0; LANES]; PANELS];
+        self.buffer.sums.resize(panels * tokens, none);
+        self.buffer.turned.resize_with(panels, Turned::default);
         for first in (0..groups).step_by(step) {
             let span = Span {
                 groups: first..(first + step).min(groups),
                 columns: first * columns..((first + step) * columns).min(input),
             };
-            self.turn(l, &rows, &span);
-            let mut t = 0;
-            while t < tokens {
-                t += match tokens - t {
-                    1 => self.tile::<L, 1>(l, t, &span),
-                    2 | 3 => self.tile::<L, 2>(l, t, &span),
-                    4 | 5 => self.tile::<L, 4>(l, t, &span),
-                    _ => self.tile::<L, TILE>(l, t, &span),
-                };
+            for panel in 0..panels {
+                let first = rows.start + panel * PANEL_ROWS;
+                self.turn(
+                    l,
+                    panel,
+                    &(first..(first + PANEL_ROWS).min(rows.end)),
+                    &span,
+                );
+            }
+            for first in (0..tokens).step_by(TOKENS) {
+                let end = (first + TOKENS).min(tokens);
+                for panel in 0..panels {
+                    let mut t = first;
+                    while t < end {
+                        t += match end - t {
+                            1 => self.tile::<L, 1>(l, panel, t, &span),
+                            2 | 3 => self.tile::<L, 2>(l, panel, t, &span),
+                            4 | 5 => self.tile::<L, 4>(l, panel, t, &span),
+                            _ => self.tile::<L, TILE>(l, panel, t, &span),
+                        };
+                    }
+                }
             }
         }
     }
@@ -96,10 +133,10 @@ impl IntegerDots<'_> {
     /// Codes and scales of the rows, a lane for each. Where there are too few rows the last one is
     /// taken again.
     #[inline(always)]
-    fn turn<L: Lanes>(&mut self, l: L, rows: &Range<usize>, span: &Span) {
+    fn turn<L: Lanes>(&mut self, l: L, panel: usize, rows: &Range<usize>, span: &Span) {
         let row_bytes = self.rows.format.row_bytes;
         let words = span.columns.len().div_ceil(WORDS) * LANES;
-        let buffer = &mut *self.buffer;
+        let buffer = &mut self.buffer.turned[panel];
         buffer.words.resize(words, [[0; WORDS]; PANELS]);
         let scales = span.groups.len().next_multiple_of(LANES);
         buffer.scales.resize(scales, [[0.0; LANES]; PANELS]);
@@ -144,12 +181,18 @@ impl IntegerDots<'_> {
         }
     }
 
-    /// `T` tokens from `t` on meet the turned rows; says how many tokens that were.
+    /// `T` tokens from `t` on meet a panel's turned rows; says how many tokens that were.
     #[inline(always)]
-    fn tile<L: Lanes, const T: usize>(&mut self, l: L, t: usize, span: &Span) -> usize {
-        let buffer = &mut *self.buffer;
-        let x: [Token<'_>; T] = std::array::from_fn(|i| self.x.token(t + i));
-        let kept = &mut buffer.sums[t..t + T];
+    fn tile<L: Lanes, const T: usize>(
+        &mut self,
+        l: L,
+        panel: usize,
+        t: usize,
+        span: &Span,
+    ) -> usize {
+        let turned = &self.buffer.turned[panel];
+        let x: [Token<'_>; T] = std::array::from_fn(|i| self.x.token(self.which[t + i]));
+        let kept = &mut self.buffer.sums[panel * self.which.len() + t..][..T];
         let mut sums = [[l.splat(0.0); PANELS]; T];
         for (sums, kept) in sums.iter_mut().zip(kept.iter()) {
             for (sum, kept) in sums.iter_mut().zip(kept) {
@@ -158,7 +201,7 @@ impl IntegerDots<'_> {
         }
         let per_group = self.rows.format.columns / 4;
         let end = span.columns.end / 4;
-        for (group, scales) in span.groups.clone().zip(&buffer.scales) {
+        for (group, scales) in span.groups.clone().zip(&turned.scales) {
             let from = group * per_group;
             let to = (from + per_group).min(end);
             let mut whole = [[l.whole(0); PANELS]; T];
@@ -166,7 +209,7 @@ impl IntegerDots<'_> {
                 *whole = [l.whole(x.starts[group]); PANELS];
             }
             // Said once, so that the loop need not look at every index.
-            let words = &buffer.words[from - span.columns.start / 4..][..to - from];
+            let words = &turned.words[from - span.columns.start / 4..][..to - from];
             let near: [&[[i8; 4]]; T] = std::array::from_fn(|i| &x[i].words[from..to]);
             for near in &near {
                 assert!(near.len() >= words.len());

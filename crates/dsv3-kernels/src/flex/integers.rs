@@ -64,11 +64,6 @@ impl Integers {
         to
     }
 
-    /// How many tokens.
-    pub(super) fn tokens(&self) -> usize {
-        self.tokens
-    }
-
     /// Token `t`.
     #[inline(always)]
     pub(super) fn token(&self, t: usize) -> Token<'_> {

@@ -1,8 +1,10 @@
 //! `x · Wᵀ`: the rows of a weight shared out to the threads.
 
+use std::ops::Range;
+
 use super::integer_dots::PANEL_ROWS;
 use super::lanes::InstructionSet;
-use super::product::{Buffer, Product};
+use super::product::{Buffer, Inputs};
 use super::rows::Rows;
 use super::team;
 use crate::packed::Activations;
@@ -27,20 +29,41 @@ fn linear_with(
     activations: Activations,
 ) -> Vec<f32> {
     let (out, input) = (rows.out(), rows.input());
-    let product = &Product::new(x, tokens, rows, activations);
-    let mut columns = vec![0f32; out * tokens]; // [out, T]
-    let task = rows_of_a_task(input, out);
-    team::for_each_chunk(
-        &mut columns,
-        task * tokens,
-        Buffer::default,
-        |buffer, chunk, y| {
-            let first = chunk * task;
-            let range = first..first + y.len() / tokens.max(1);
-            product.dots(set, range, y, buffer);
-        },
-    );
-    transpose(columns, out, tokens)
+    let inputs = Inputs::new(x, tokens, activations);
+    let product = &inputs.product(rows);
+    let mut y = vec![0f32; tokens * out]; // [T, out]
+    let mut tasks = stretches(&mut y, out, rows_of_a_task(input, out));
+    team::for_each_chunk(&mut tasks, 1, Buffer::default, |buffer, _, tasks| {
+        for task in tasks {
+            product.dots(set, task.range.clone(), &mut task.y, buffer);
+        }
+    });
+    y
+}
+
+/// Some rows of a weight, and where their products go.
+pub(super) struct Stretch<'a> {
+    pub(super) range: Range<usize>,
+    /// For each token, `[rows of the range]`.
+    pub(super) y: Vec<&'a mut [f32]>,
+}
+
+/// `y [T, out]` cut into stretches of `rows`, each of which has its part of every token.
+pub(super) fn stretches(y: &mut [f32], out: usize, rows: usize) -> Vec<Stretch<'_>> {
+    let tokens = y.len() / out.max(1);
+    let starts = (0..out).step_by(rows);
+    let mut to: Vec<_> = starts
+        .map(|start| Stretch {
+            range: start..(start + rows).min(out),
+            y: Vec::with_capacity(tokens),
+        })
+        .collect();
+    for y in y.chunks_exact_mut(out.max(1)) {
+        for (stretch, y) in to.iter_mut().zip(y.chunks_mut(rows)) {
+            stretch.y.push(y);
+        }
+    }
+    to
 }
 
 /// Rows of one task, where a row costs `weights` and there are `out` of them.
@@ -49,28 +72,6 @@ pub(super) fn rows_of_a_task(weights: usize, out: usize) -> usize {
     (share.clamp(LEAST_TASK, LARGEST_TASK) / weights.max(1))
         .next_multiple_of(PANEL_ROWS)
         .clamp(1, out.max(1))
-}
-
-/// Columns that are turned together: as many as a line of memory holds.
-const TURNED: usize = 16;
-
-/// `[rows, columns]` → `[columns, rows]`.
-pub(super) fn transpose(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
-    if columns == 1 {
-        return values;
-    }
-    let mut to = vec![0f32; values.len()];
-    let scratch = || ();
-    team::for_each_chunk(&mut to, TURNED * rows, scratch, |(), chunk, to| {
-        let first = chunk * TURNED;
-        let width = to.len() / rows.max(1);
-        for (r, row) in values.chunks_exact(columns.max(1)).enumerate() {
-            for (c, v) in row[first..first + width].iter().enumerate() {
-                to[c * rows + r] = *v;
-            }
-        }
-    });
-    to
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `x · Wᵀ` ready to be computed: a weight's rows, and activations in the form that they take.
 
+use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,17 +11,22 @@ use super::integer_dots::{self, IntegerDots};
 use super::integers::Integers;
 use super::lanes::InstructionSet;
 use super::rows::{Groups, Rows, View};
-use crate::packed::Activations;
+use crate::packed::{Activations, GroupFormat};
 
-/// Activations `[T, in]` and rows `[out, in]`.
+/// Some tokens and rows `[out, in]`.
 pub(super) enum Product<'a> {
     /// Rows of any format, decoded to f32.
     Floats {
         x: Arc<Activated<'a>>,
+        which: &'a [usize],
         rows: &'a Rows,
     },
     /// Integer codes in front of whole numbers.
-    Integers { x: Arc<Integers>, rows: Groups<'a> },
+    Integers {
+        x: Arc<Integers>,
+        which: &'a [usize],
+        rows: Groups<'a>,
+    },
 }
 
 /// Room to work in, kept from call to call.
@@ -30,82 +36,97 @@ pub(super) struct Buffer {
     integers: integer_dots::Buffer,
 }
 
-impl<'a> Product<'a> {
-    /// `x [T, in]` in front of `rows`.
-    pub(super) fn new(
-        x: &'a [f32],
-        tokens: usize,
-        rows: &'a Rows,
-        activations: Activations,
-    ) -> Self {
-        let x = match (activations, rows.view()) {
-            (Activations::EightBits { .. }, View::Group(rows)) => {
-                let x = Arc::new(Integers::new(x, tokens, &rows.format));
-                return Product::Integers { x, rows };
-            }
-            (Activations::EightBits { ue8m0 }, View::Fp8(_)) => {
-                let mut x = Activated::new(x, tokens);
-                let (values, width) = x.values_mut();
-                activations::quantize(values, width, ue8m0);
-                x
-            }
-            _ => Activated::new(x, tokens),
-        };
-        let x = Arc::new(x);
-        Product::Floats { x, rows }
-    }
+/// Activations `[T, in]`, rounded once for each kind of weight that they meet: the recipe of a packed
+/// checkpoint may tell apart what takes the same input.
+pub(super) struct Inputs<'a> {
+    x: &'a [f32],
+    activations: Activations,
+    /// `0..T`
+    all: Vec<usize>,
+    plain: OnceCell<Arc<Activated<'a>>>,
+    fp8: OnceCell<Arc<Activated<'a>>>,
+    integers: RefCell<Vec<(GroupFormat, Arc<Integers>)>>,
+}
 
-    /// `x [T, in]` in front of two weights, rounded once where both take it alike: the recipe of a
-    /// packed checkpoint may tell them apart.
-    pub(super) fn pair(
-        x: &'a [f32],
-        tokens: usize,
-        [first, second]: [&'a Rows; 2],
-        activations: Activations,
-    ) -> [Self; 2] {
-        let of_first = Product::new(x, tokens, first, activations);
-        let of_second = match (&of_first, second.view()) {
-            (Product::Integers { x, rows }, View::Group(other))
-                if rows.format.rounds_as(&other.format) =>
-            {
-                let x = Arc::clone(x);
-                Product::Integers { x, rows: other }
-            }
-            (Product::Floats { x, .. }, _) if first.is_fp8() && second.is_fp8() => {
-                let (x, rows) = (Arc::clone(x), second);
-                Product::Floats { x, rows }
-            }
-            _ => Product::new(x, tokens, second, activations),
-        };
-        [of_first, of_second]
-    }
-
-    /// How many tokens.
-    pub(super) fn tokens(&self) -> usize {
-        match self {
-            Product::Floats { x, .. } => x.tokens(),
-            Product::Integers { x, .. } => x.tokens(),
+impl<'a> Inputs<'a> {
+    /// `x [T, in]`.
+    pub(super) fn new(x: &'a [f32], tokens: usize, activations: Activations) -> Self {
+        Inputs {
+            x,
+            activations,
+            all: (0..tokens).collect(),
+            plain: OnceCell::new(),
+            fp8: OnceCell::new(),
+            integers: RefCell::default(),
         }
     }
 
-    /// The products of some rows, `y [rows of the range, T]`.
+    /// All tokens in front of `rows`.
+    pub(super) fn product<'p>(&'p self, rows: &'p Rows) -> Product<'p> {
+        self.product_of(&self.all, rows)
+    }
+
+    /// These tokens in front of `rows`.
+    pub(super) fn product_of<'p>(&'p self, which: &'p [usize], rows: &'p Rows) -> Product<'p> {
+        let x = match (self.activations, rows.view()) {
+            (Activations::EightBits { .. }, View::Group(rows)) => {
+                let x = self.integers(&rows.format);
+                return Product::Integers { x, which, rows };
+            }
+            (Activations::EightBits { ue8m0 }, View::Fp8(_)) => self.fp8.get_or_init(|| {
+                let mut x = Activated::new(self.x, self.all.len());
+                let (values, width) = x.values_mut();
+                activations::quantize(values, width, ue8m0);
+                Arc::new(x)
+            }),
+            _ => {
+                let new = || Arc::new(Activated::new(self.x, self.all.len()));
+                self.plain.get_or_init(new)
+            }
+        };
+        let x = Arc::clone(x);
+        Product::Floats { x, which, rows }
+    }
+
+    fn integers(&self, format: &GroupFormat) -> Arc<Integers> {
+        let mut rounded = self.integers.borrow_mut();
+        let before = rounded.iter().find(|(other, _)| other.rounds_as(format));
+        if let Some((_, x)) = before {
+            return Arc::clone(x);
+        }
+        let x = Arc::new(Integers::new(self.x, self.all.len(), format));
+        rounded.push((*format, Arc::clone(&x)));
+        x
+    }
+}
+
+impl Product<'_> {
+    /// How many tokens.
+    pub(super) fn tokens(&self) -> usize {
+        match self {
+            Product::Floats { which, .. } | Product::Integers { which, .. } => which.len(),
+        }
+    }
+
+    /// The products of some rows: for each token, `y [rows of the range]`.
     pub(super) fn dots(
         &self,
         set: InstructionSet,
         range: Range<usize>,
-        y: &mut [f32],
+        y: &mut [&mut [f32]],
         buffer: &mut Buffer,
     ) {
         match self {
-            Product::Floats { x, rows } => set.run(Dots {
-                x,
+            Product::Floats { x, which, rows } => set.run(Dots {
+                x: x.chosen(which),
                 rows,
                 range,
                 y,
                 buffer: &mut buffer.floats,
             }),
-            Product::Integers { x, rows } => set.run(IntegerDots {
+            Product::Integers { x, which, rows } => set.run(IntegerDots {
                 x,
+                which,
                 rows: *rows,
                 range,
                 y,

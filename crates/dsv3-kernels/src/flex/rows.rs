@@ -180,11 +180,6 @@ impl Rows {
         }
     }
 
-    /// Whether they are e4m3 codes.
-    pub(super) fn is_fp8(&self) -> bool {
-        matches!(self.format, Format::Fp8 { .. })
-    }
-
     /// Where all rows lie.
     pub(super) fn view(&self) -> View<'_> {
         let n = self.shape[1];
