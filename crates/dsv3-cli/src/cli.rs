@@ -112,6 +112,10 @@ pub(crate) struct LoadArgs {
     /// chat 8192]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) context: Option<u32>,
+    /// Tokens of one forward pass; longer prompts are read in pieces. More read a long prompt
+    /// faster, take more memory, and let Ctrl-C and other sequences wait longer [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_tokens: Option<u32>,
     /// An adapter to apply: a folder that dsv3 finetune or PEFT wrote
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,

@@ -145,7 +145,7 @@ impl Opened {
         let positions = model.args().max_position_embeddings;
         let config = EngineConfig {
             max_cached_tokens: wanted.min(positions).max(1),
-            ..EngineConfig::default()
+            ..args.engine_config()
         };
         self.engine(model, config)
     }
@@ -222,6 +222,17 @@ impl Opened {
 }
 
 impl LoadArgs {
+    /// The engine's limits as far as these say them.
+    pub(crate) fn engine_config(&self) -> EngineConfig {
+        let config = EngineConfig::default();
+        EngineConfig {
+            max_batch_tokens: self
+                .batch_tokens
+                .map_or(config.max_batch_tokens, |n| n as usize),
+            ..config
+        }
+    }
+
     /// How the cache keeps its tokens.
     pub(crate) fn cache_format(&self) -> LatentFormat {
         let same = self.dtype.precision().latent_format();

@@ -68,6 +68,9 @@ pub(crate) struct BenchArgs {
         allow_negative_numbers = true
     )]
     pub(crate) bandwidth: Option<f64>,
+    /// Tokens of one pass over prompts, of all sequences together
+    #[arg(long, value_name = "N", default_value = "512", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch_tokens: u32,
     /// Format of activations
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) dtype: Dtype,
@@ -101,6 +104,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         cache: args.cache,
         w8a8: args.w8a8,
         context: None,
+        batch_tokens: Some(args.batch_tokens),
         adapter: args.adapter.clone(),
     };
     let cache = load.cache_format();
@@ -136,6 +140,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         dtype: args.dtype.precision().name(),
         cache: cache.name(),
         w8a8: args.w8a8,
+        batch_tokens: args.batch_tokens,
         weight_bytes,
         fits_memory: available.filter(|_| on_cpu).map(|bytes| needed <= bytes),
     };

@@ -119,7 +119,7 @@ pub(super) fn load(
 ) -> anyhow::Result<(Engine, Option<MtpModule>)> {
     let model = opened.load_model(global, &args.load)?;
     let module = opened.load_mtp(&model)?;
-    let (in_flight, config) = (usize::from(args.in_flight), EngineConfig::default());
+    let (in_flight, config) = (usize::from(args.in_flight), args.load.engine_config());
     let wanted = prepared.cache_tokens(in_flight, config.block_size);
     let tokens = match args.load.context {
         Some(tokens) => tokens as usize,

@@ -20,6 +20,8 @@ pub(super) const PANEL_ROWS: usize = PANELS * LANES;
 /// Columns that are turned at once: with these rows, and a tile's tokens, they fit a core's first
 /// cache.
 const COLUMNS: usize = 512;
+/// The same for few tokens, whose time goes to turning: it pays by sixteen scales at once.
+const FEW_COLUMNS: usize = 1024;
 /// Tokens of a tile: with two registers of rows, whole and scaled sums of each fill AVX-512's.
 const TILE: usize = 6;
 /// Tokens that meet one panel after the other: their columns stay in a core's second cache.
@@ -93,7 +95,11 @@ impl IntegerDots<'_, '_> {
         let columns = self.rows.format.columns;
         let input = self.rows.columns();
         let groups = self.rows.format.scales(input);
-        let step = (COLUMNS / columns).max(1);
+        let step = match tokens < MANY {
+            true => FEW_COLUMNS / columns,
+            false => COLUMNS / columns,
+        };
+        let step = step.max(1);
         let panels = rows.len().div_ceil(PANEL_ROWS);
         self.buffer.sums.clear();
         let none = [[0.0; LANES]; PANELS];

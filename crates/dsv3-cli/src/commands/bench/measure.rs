@@ -13,9 +13,6 @@ use super::workload::{BLOCK, Workload};
 use crate::interrupt::Listening;
 use crate::output::progress_bar;
 
-/// Tokens of one pass over prompts, as in the engine.
-const PASS_TOKENS: usize = 512;
-
 /// Of the token ids: the same in every run.
 const SEED: u64 = 0x5EED;
 
@@ -77,7 +74,7 @@ pub(super) fn run(
     'all: for batch in &workload.batches {
         let mut sequences = Sequences::new(model, workload, *batch, listening, &bar);
         for tokens in &workload.prompts {
-            let work = Work::prefill(*tokens, *batch);
+            let work = Work::prefill(*tokens, sequences.step());
             measured.extend(sequences.measure(work, workload.repeat)?);
             if listening.pressed() {
                 break 'all;
@@ -106,12 +103,12 @@ struct Work {
 }
 
 impl Work {
-    fn prefill(tokens: usize, batch: usize) -> Self {
+    fn prefill(tokens: usize, step: usize) -> Self {
         Work {
             kind: Kind::Prefill,
             from: 0,
             tokens,
-            step: (PASS_TOKENS / batch).max(1),
+            step,
         }
     }
 
@@ -136,6 +133,8 @@ struct Sequences<'a> {
     cache: LatentCache,
     blocks: usize,
     batch: usize,
+    /// Tokens of one pass over prompts, of all sequences together.
+    batch_tokens: usize,
     /// Tokens of each that are in the cache.
     filled: usize,
     listening: &'a Listening,
@@ -157,15 +156,21 @@ impl<'a> Sequences<'a> {
             cache: model.new_cache(blocks * batch, BLOCK),
             blocks,
             batch,
+            batch_tokens: workload.batch_tokens,
             filled: 0,
             listening,
             bar,
         }
     }
 
+    /// Tokens of each sequence that one pass over prompts has.
+    fn step(&self) -> usize {
+        (self.batch_tokens / self.batch).max(1)
+    }
+
     /// Fill the cache up to `depth`, untimed.
     fn fill(&mut self, depth: usize) -> anyhow::Result<()> {
-        let step = Work::prefill(depth, self.batch).step;
+        let step = self.step();
         self.bar
             .set_message(format!("filling the cache to {depth}"));
         while self.filled < depth && !self.listening.pressed() {

@@ -58,6 +58,8 @@ pub(super) struct Subject {
     /// How the cache keeps its tokens.
     pub(super) cache: &'static str,
     pub(super) w8a8: bool,
+    /// Tokens of one pass over prompts.
+    pub(super) batch_tokens: u32,
     pub(super) weight_bytes: u64,
     /// Whether weights and cache are less than the memory available; null where that is unknown
     /// and on other devices than the CPU.
@@ -275,6 +277,7 @@ pub(super) mod tests {
             dtype: "f32",
             cache: "f32",
             w8a8: false,
+            batch_tokens: 512,
             weight_bytes: 5 << 30,
             fits_memory: Some(true),
         };

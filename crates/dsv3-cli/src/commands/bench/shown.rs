@@ -97,12 +97,13 @@ fn about(report: &Report) -> [[String; 2]; 4] {
         (
             "model",
             format!(
-                "{}{adapter}, {} of weights on {}, {} activations{w8a8}, {} cache",
+                "{}{adapter}, {} of weights on {}, {} activations{w8a8}, {} cache, prompts in passes of {}",
                 subject.model,
                 human_bytes(subject.weight_bytes),
                 subject.device,
                 subject.dtype,
-                subject.cache
+                subject.cache,
+                subject.batch_tokens
             ),
         ),
     ];
@@ -268,7 +269,7 @@ mod tests {
 machine  a processor, 2 threads on 4 cores, avx2
 memory   read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
 product  40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
-model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
+model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache, prompts in passes of 512
 
 kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of f32's  of int8's  $ a million
 decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0      50 %       12 %       500.00
@@ -283,7 +284,7 @@ decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00    
 - machine: a processor, 2 threads on 4 cores, avx2
 - memory: read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
 - product: 40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
-- model: MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache
+- model: MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache, prompts in passes of 512
 
 | kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of f32's | of int8's | $ a million |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

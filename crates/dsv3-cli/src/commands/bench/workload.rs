@@ -20,6 +20,8 @@ pub(super) struct Workload {
     pub(super) batches: Vec<usize>,
     pub(super) decode: usize,
     pub(super) repeat: usize,
+    /// Tokens of one pass over prompts.
+    pub(super) batch_tokens: usize,
 }
 
 fn in_order(numbers: &[u32]) -> Vec<usize> {
@@ -49,6 +51,7 @@ impl Workload {
             batches: in_order(&args.batch),
             decode,
             repeat: args.repeat as usize,
+            batch_tokens: args.batch_tokens as usize,
         })
     }
 
