@@ -80,10 +80,10 @@ impl<L: Lanes> Block<'_, '_, L> {
             while t < tokens.end {
                 let columns = from..to;
                 t += match tokens.end - t {
-                    1 => self.tile::<1>(&range, &tokens, t, columns),
-                    2 | 3 => self.tile::<2>(&range, &tokens, t, columns),
-                    4 | 5 => self.tile::<4>(&range, &tokens, t, columns),
-                    _ => self.tile::<TILE>(&range, &tokens, t, columns),
+                    1 => self.tile::<D, 1>(&range, &tokens, t, columns),
+                    2 | 3 => self.tile::<D, 2>(&range, &tokens, t, columns),
+                    4 | 5 => self.tile::<D, 4>(&range, &tokens, t, columns),
+                    _ => self.tile::<D, TILE>(&range, &tokens, t, columns),
                 };
             }
             from = to;
@@ -92,7 +92,7 @@ impl<L: Lanes> Block<'_, '_, L> {
 
     /// `T` tokens from `t` on meet all groups of rows; says how many tokens that were.
     #[inline(always)]
-    fn tile<const T: usize>(
+    fn tile<D: Decode, const T: usize>(
         &mut self,
         range: &Range<usize>,
         tokens: &Range<usize>,
@@ -130,7 +130,7 @@ impl<L: Lanes> Block<'_, '_, L> {
                         let row = &rows[r * width + unit].as_chunks::<LANES>().0[half];
                         let row = l.load(row);
                         for (sum, value) in sums.iter_mut().zip(&values) {
-                            *sum = l.mul_add(row, *value, *sum);
+                            *sum = D::multiply(l, row, *value, *sum);
                         }
                     }
                 }

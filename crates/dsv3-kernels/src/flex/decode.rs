@@ -120,26 +120,31 @@ pub(super) trait Decode {
         [1.0; LANES]
     }
     /// A scale in whatever form `unit` takes it.
-    #[inline(always)]
-    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
-        lanes.splat(scale)
-    }
+    type Factor<L: Lanes>: Copy;
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> Self::Factor<L>;
+    /// Whether rows that are worked on together share their scales.
+    const SHARED: bool = false;
     /// Ask memory for what lies `distance` bytes behind a unit.
     fn prefetch(&self, unit: usize, distance: usize);
-    /// The values of a unit.
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2];
+    /// The values of a unit, or pairs of them.
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, factor: Self::Factor<L>) -> [L::F; 2];
+    /// `sum + values · x`, where `x` is of the same form.
+    #[inline(always)]
+    fn multiply<L: Lanes>(lanes: L, values: L::F, x: L::F, sum: L::F) -> L::F {
+        lanes.mul_add(values, x, sum)
+    }
 }
 
 /// How far ahead of a row's decoding memory is asked. Four rows side by side have 8 KiB under way:
 /// what a core reads in the time that memory takes to answer, a few times over.
-const AHEAD_BYTES: usize = 2048;
+pub(super) const AHEAD_BYTES: usize = 2048;
 
 /// Bytes that memory gives at once.
 const LINE: usize = 64;
 
 /// Ask for what lies behind unit `at`, once for each line.
 #[inline(always)]
-fn prefetch_behind<const N: usize>(units: *const [u8; N], at: usize, distance: usize) {
+pub(super) fn prefetch_behind<const N: usize>(units: *const [u8; N], at: usize, distance: usize) {
     if N >= LINE || (at * N).is_multiple_of(LINE) {
         let at = units.cast::<u8>().wrapping_add(at * N + distance);
         prefetch(at);
@@ -176,6 +181,10 @@ macro_rules! unscaled {
 
         impl Decode for $name<'_> {
             const AHEAD: usize = AHEAD_BYTES / (2 * $bytes);
+            type Factor<L: Lanes> = ();
+
+            #[inline(always)]
+            fn factor<L: Lanes>(&self, _: L, _: f32) {}
 
             #[inline(always)]
             fn units(&self) -> usize {
@@ -188,7 +197,7 @@ macro_rules! unscaled {
             }
 
             #[inline(always)]
-            fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
+            fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
                 let halves = halves::<{ 2 * $bytes }, $bytes>(&self.0[unit]);
                 [lanes.$decode(halves[0]), lanes.$decode(halves[1])]
             }
@@ -216,6 +225,10 @@ impl<'a> F32<'a> {
 
 impl Decode for F32<'_> {
     const AHEAD: usize = AHEAD_BYTES / (4 * UNIT);
+    type Factor<L: Lanes> = ();
+
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, _: L, _: f32) {}
 
     #[inline(always)]
     fn units(&self) -> usize {
@@ -228,7 +241,7 @@ impl Decode for F32<'_> {
     }
 
     #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
         let (halves, _) = self.0[unit].as_chunks();
         [lanes.load(&halves[0]), lanes.load(&halves[1])]
     }
@@ -240,6 +253,10 @@ pub(super) struct Buffered<'a>(pub(super) &'a [[f32; UNIT]]);
 
 impl Decode for Buffered<'_> {
     const AHEAD: usize = 0;
+    type Factor<L: Lanes> = ();
+
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, _: L, _: f32) {}
 
     #[inline(always)]
     fn units(&self) -> usize {
@@ -251,7 +268,7 @@ impl Decode for Buffered<'_> {
     fn prefetch(&self, _: usize, _: usize) {}
 
     #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, _: L::F) -> [L::F; 2] {
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
         let (halves, _) = self.0[unit].as_chunks();
         [lanes.load(&halves[0]), lanes.load(&halves[1])]
     }
@@ -286,6 +303,7 @@ impl<'a> Fp8<'a> {
 
 impl Decode for Fp8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
+    type Factor<L: Lanes> = L::F;
 
     #[inline(always)]
     fn units(&self) -> usize {
@@ -299,8 +317,7 @@ impl Decode for Fp8<'_> {
 
     #[inline(always)]
     fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
-        let rest = &self.scales[first..];
-        rest.first_chunk().copied().unwrap_or_else(|| padded(rest))
+        first_scales(&self.scales[first..])
     }
 
     /// The scale and what the codes' bits are short of: one exact factor.
@@ -354,6 +371,7 @@ impl<'a> Int8<'a> {
 
 impl Decode for Int8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
+    type Factor<L: Lanes> = L::F;
 
     #[inline(always)]
     fn units(&self) -> usize {
@@ -371,6 +389,11 @@ impl Decode for Int8<'_> {
     }
 
     #[inline(always)]
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
+        lanes.splat(scale)
+    }
+
+    #[inline(always)]
     fn prefetch(&self, unit: usize, distance: usize) {
         prefetch_behind(self.codes.as_ptr(), unit, distance);
     }
@@ -383,6 +406,13 @@ impl Decode for Int8<'_> {
             lanes.mul(lanes.i8(halves[1]), scale),
         ]
     }
+}
+
+/// The first sixteen of some scales, filled up with zeros.
+#[inline(always)]
+pub(super) fn first_scales(scales: &[f32]) -> [f32; LANES] {
+    let first = scales.first_chunk().copied();
+    first.unwrap_or_else(|| padded(scales))
 }
 
 /// The first sixteen of some f16 scales, all at once.
@@ -430,6 +460,7 @@ const INT4_VALUES: [f32; LANES] = [
 
 impl Decode for Int4<'_> {
     const AHEAD: usize = AHEAD_BYTES / LANES;
+    type Factor<L: Lanes> = L::F;
 
     #[inline(always)]
     fn units(&self) -> usize {

@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::blocks::{BLOCK_ROWS, Block, Buffer};
 use super::decode::{Bf16, Buffered, Decode, F16, F32, Fp8, Int4, Int8, UNIT, has_nan, padded};
 use super::lanes::{Kernel, LANES, Lanes};
+use super::pairs::{Bf16Pairs, Fp8Pairs, pairs_of};
 use super::rows::{Blocks, Row, Rows, View};
 use crate::packed::{GroupCodes, HalfFormat};
 
@@ -24,6 +25,8 @@ pub(super) struct Activated<'a> {
     /// `[T, units]`
     units: std::borrow::Cow<'a, [[f32; UNIT]]>,
     tokens: usize,
+    /// Whether the units are of pairs of bf16.
+    are_pairs: bool,
 }
 
 impl<'a> Activated<'a> {
@@ -34,7 +37,24 @@ impl<'a> Activated<'a> {
             (units, []) if input.is_multiple_of(UNIT) => units.into(),
             _ => padded_rows(x.chunks_exact(input.max(1))).into(),
         };
-        Activated { units, tokens }
+        Activated {
+            units,
+            tokens,
+            are_pairs: false,
+        }
+    }
+
+    /// As pairs of bf16, if that changes nothing.
+    pub(super) fn pairs(&self) -> Option<Activated<'static>> {
+        if !self.units().is_multiple_of(2) {
+            return None;
+        }
+        let units = pairs_of(&self.units)?;
+        Some(Activated {
+            units: units.into(),
+            tokens: self.tokens,
+            are_pairs: true,
+        })
     }
 
     /// The values, and how many a token has; copied if they were borrowed.
@@ -123,6 +143,10 @@ impl Kernel for Dots<'_, '_> {
             buffer: self.buffer,
         };
         match self.rows.view() {
+            View::Fp8(blocks) if group.x.x.are_pairs => group.shared_blocks(blocks),
+            View::Half(bytes, HalfFormat::Bf16, n) if group.x.x.are_pairs => {
+                group.each(|i| Bf16Pairs::new(Row::Bf16(&bytes[2 * i * n..][..2 * n])));
+            }
             // Rows and blocks that end within a unit, and scales out of all proportion: no
             // checkpoint that we know of has them.
             _ if !columns.is_multiple_of(UNIT) => group.slowly(self.rows),
@@ -202,21 +226,39 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
         }
     }
 
-    /// As `each`, and the kernel reads e4m3's NaN codes as numbers: a row that has one gives NaN.
+    /// As `each`, of e4m3, whose NaN codes are decoded to numbers.
     #[inline(always)]
     fn blocks(mut self, blocks: Blocks<'_>) {
         let step = self.step();
         for at in self.range.clone().step_by(step) {
             let end = (at + step).min(self.range.end);
             self.rows(at..end, &|i| Fp8::new(blocks.row(i)));
-            if has_nan(blocks.codes(at..end)) {
-                for row in at..end {
-                    if has_nan(blocks.codes(row..row + 1)) {
-                        for y in self.y.iter_mut() {
-                            y[row - self.range.start] = f32::NAN;
-                        }
-                    }
-                }
+            self.spoil(blocks, at..end);
+        }
+    }
+
+    /// As `blocks`, from and to pairs, of rows that share their scales.
+    #[inline(always)]
+    fn shared_blocks(mut self, blocks: Blocks<'_>) {
+        let step = self.step();
+        let mut at = self.range.start;
+        while at < self.range.end {
+            let end = (at + step).min(self.range.end).min(blocks.end(at));
+            self.rows(at..end, &|i| Fp8Pairs::new(blocks.row(i)));
+            self.spoil(blocks, at..end);
+            at = end;
+        }
+    }
+
+    /// Rows that have a NaN code give NaN.
+    #[inline(always)]
+    fn spoil(&mut self, blocks: Blocks<'_>, rows: Range<usize>) {
+        if !has_nan(blocks.codes(rows.clone())) {
+            return;
+        }
+        for row in rows.filter(|row| has_nan(blocks.codes(*row..row + 1))) {
+            for y in self.y.iter_mut() {
+                y[row - self.range.start] = f32::NAN;
             }
         }
     }
@@ -310,12 +352,17 @@ impl<L: Lanes> Group<'_, '_, L> {
         let (mut begin, mut at) = (0, 0);
         while begin < units {
             let end = begin.saturating_add(per_scale).min(units);
-            let mut factors = [l.splat(0.0); ROWS];
-            for r in 0..ROWS {
-                if at % LANES == 0 {
-                    scales[r] = rows[r].scales(l, at);
+            if at % LANES == 0 {
+                scales[0] = rows[0].scales(l, at);
+            }
+            let mut factors = [rows[0].factor(l, scales[0][at % LANES]); ROWS];
+            if !D::SHARED {
+                for r in 1..ROWS {
+                    if at % LANES == 0 {
+                        scales[r] = rows[r].scales(l, at);
+                    }
+                    factors[r] = rows[r].factor(l, scales[r][at % LANES]);
                 }
-                factors[r] = rows[r].factor(l, scales[r][at % LANES]);
             }
             for unit in begin..end {
                 let x: [&[[f32; LANES]]; T] =
@@ -331,8 +378,8 @@ impl<L: Lanes> Group<'_, '_, L> {
                     }
                     let [a, b] = rows[r].unit(l, unit, factors[r]);
                     for t in 0..T {
-                        sums[r][t] = l.mul_add(a, l.load(&x[t][0]), sums[r][t]);
-                        sums[r][t] = l.mul_add(b, l.load(&x[t][1]), sums[r][t]);
+                        sums[r][t] = D::multiply(l, a, l.load(&x[t][0]), sums[r][t]);
+                        sums[r][t] = D::multiply(l, b, l.load(&x[t][1]), sums[r][t]);
                     }
                 }
             }

@@ -49,9 +49,10 @@ impl Call<'_> {
         let chosen = self.chosen(experts);
         let inner = self.inner(&chosen); // each [n, inter]
         let tokens = self.x.len() / self.hidden.max(1);
+        let set = InstructionSet::best();
         let inputs = inner.iter().zip(&chosen);
         let inputs: Vec<_> = inputs
-            .map(|(inner, chosen)| Inputs::new(inner, chosen.places.len(), self.activations))
+            .map(|(inner, chosen)| Inputs::new(set, inner, chosen.places.len(), self.activations))
             .collect();
         let products = inputs.iter().zip(&chosen);
         let products: Vec<_> = products
@@ -102,7 +103,7 @@ impl Call<'_> {
     /// `silu(gate(x)) · up(x)` of each chosen expert, `[n, inter]`.
     fn inner(&self, chosen: &[Chosen]) -> Vec<Vec<f32>> {
         let tokens = self.x.len() / self.hidden.max(1);
-        let inputs = Inputs::new(self.x, tokens, self.activations);
+        let inputs = Inputs::new(InstructionSet::best(), self.x, tokens, self.activations);
         let products: Vec<[Product<'_>; 2]> = chosen
             .iter()
             .map(|c| [&c.gate, &c.up].map(|rows| inputs.product_of(&c.tokens, rows)))

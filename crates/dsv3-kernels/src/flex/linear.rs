@@ -29,7 +29,7 @@ fn linear_with(
     activations: Activations,
 ) -> Vec<f32> {
     let (out, input) = (rows.out(), rows.input());
-    let inputs = Inputs::new(x, tokens, activations);
+    let inputs = Inputs::new(set, x, tokens, activations);
     let product = &inputs.product(rows);
     let mut y = vec![0f32; tokens * out]; // [T, out]
     let mut tasks = stretches(&mut y, out, rows_of_a_task(input, out));

@@ -19,6 +19,7 @@ mod lanes;
 mod latents;
 mod linear;
 mod norm;
+mod pairs;
 mod product;
 mod route;
 mod rows;

@@ -15,7 +15,7 @@ use crate::packed::{Activations, GroupFormat};
 
 /// Some tokens and rows `[out, in]`.
 pub(super) enum Product<'a> {
-    /// Rows of any format, decoded to f32.
+    /// Rows of any format, decoded to f32 or to pairs of bf16.
     Floats {
         x: Arc<Activated<'a>>,
         which: &'a [usize],
@@ -39,24 +39,48 @@ pub(super) struct Buffer {
 /// Activations `[T, in]`, rounded once for each kind of weight that they meet: the recipe of a packed
 /// checkpoint may tell apart what takes the same input.
 pub(super) struct Inputs<'a> {
+    set: InstructionSet,
     x: &'a [f32],
     activations: Activations,
     /// `0..T`
     all: Vec<usize>,
-    plain: OnceCell<Arc<Activated<'a>>>,
-    fp8: OnceCell<Arc<Activated<'a>>>,
+    plain: Floats<'a>,
+    fp8: Floats<'a>,
     integers: RefCell<Vec<(GroupFormat, Arc<Integers>)>>,
 }
 
+/// Activations in f32, and as pairs of bf16 where they are bf16 numbers.
+#[derive(Default)]
+struct Floats<'a> {
+    values: OnceCell<Arc<Activated<'a>>>,
+    pairs: OnceCell<Option<Arc<Activated<'static>>>>,
+}
+
+impl<'a> Floats<'a> {
+    /// `new`, which is called once, in the form that suits these rows.
+    fn get(&self, pairs: bool, new: impl FnOnce() -> Activated<'a>) -> Arc<Activated<'a>> {
+        let values = self.values.get_or_init(|| Arc::new(new()));
+        let new = || values.pairs().map(Arc::new);
+        let pairs = pairs.then(|| self.pairs.get_or_init(new).clone()).flatten();
+        pairs.unwrap_or_else(|| Arc::clone(values))
+    }
+}
+
 impl<'a> Inputs<'a> {
-    /// `x [T, in]`.
-    pub(super) fn new(x: &'a [f32], tokens: usize, activations: Activations) -> Self {
+    /// `x [T, in]`, to be worked on by `set`.
+    pub(super) fn new(
+        set: InstructionSet,
+        x: &'a [f32],
+        tokens: usize,
+        activations: Activations,
+    ) -> Self {
         Inputs {
+            set,
             x,
             activations,
             all: (0..tokens).collect(),
-            plain: OnceCell::new(),
-            fp8: OnceCell::new(),
+            plain: Floats::default(),
+            fp8: Floats::default(),
             integers: RefCell::default(),
         }
     }
@@ -68,23 +92,23 @@ impl<'a> Inputs<'a> {
 
     /// These tokens in front of `rows`.
     pub(super) fn product_of<'p>(&'p self, which: &'p [usize], rows: &'p Rows) -> Product<'p> {
+        let pairs = self.set.prefers_pairs() && rows.are_pairs();
         let x = match (self.activations, rows.view()) {
             (Activations::EightBits { .. }, View::Group(rows)) => {
                 let x = self.integers(&rows.format);
                 return Product::Integers { x, which, rows };
             }
-            (Activations::EightBits { ue8m0 }, View::Fp8(_)) => self.fp8.get_or_init(|| {
+            (Activations::EightBits { ue8m0 }, View::Fp8(_)) => self.fp8.get(pairs, || {
                 let mut x = Activated::new(self.x, self.all.len());
                 let (values, width) = x.values_mut();
                 activations::quantize(values, width, ue8m0);
-                Arc::new(x)
+                x
             }),
             _ => {
-                let new = || Arc::new(Activated::new(self.x, self.all.len()));
-                self.plain.get_or_init(new)
+                let new = || Activated::new(self.x, self.all.len());
+                self.plain.get(pairs, new)
             }
         };
-        let x = Arc::clone(x);
         Product::Floats { x, which, rows }
     }
 

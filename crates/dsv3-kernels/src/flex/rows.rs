@@ -9,6 +9,7 @@ use dsv3_weights::fp8::E4M3_TO_F32;
 use half::{bf16, f16};
 
 use super::decode::blocks_fit;
+use super::pairs::{self, are_powers};
 use crate::packed::{GroupCodes, GroupFormat, HalfFormat, Packed};
 
 /// The rows of a weight `[out, in]`. Holds the bytes where they lie, mapped file included.
@@ -60,6 +61,12 @@ impl<'a> Blocks<'a> {
     #[inline(always)]
     pub(super) fn codes(&self, rows: Range<usize>) -> &'a [u8] {
         &self.codes[rows.start * self.n..rows.end * self.n]
+    }
+
+    /// Where the block of rows ends in which `row` is.
+    #[inline(always)]
+    pub(super) fn end(&self, row: usize) -> usize {
+        (row / self.block[0] + 1) * self.block[0]
     }
 
     /// Whether the kernels can read the blocks of some rows.
@@ -168,6 +175,17 @@ impl Rows {
     /// Columns.
     pub(super) fn input(&self) -> usize {
         self.shape[1]
+    }
+
+    /// Whether they can be read as [`pairs`](super::pairs) of bf16.
+    pub(super) fn are_pairs(&self) -> bool {
+        let fits = |columns: usize| columns.is_multiple_of(pairs::COLUMNS);
+        fits(self.shape[1])
+            && match self.view() {
+                View::Half(_, format, _) => format == HalfFormat::Bf16,
+                View::Fp8(blocks) => fits(blocks.block[1]) && are_powers(blocks.scales),
+                View::F32(..) | View::Group(_) => false,
+            }
     }
 
     /// Bytes from one row to the next.

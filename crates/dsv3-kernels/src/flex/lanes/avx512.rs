@@ -1,23 +1,34 @@
-//! AVX-512, with and without VNNI: a register holds all lanes.
+//! AVX-512, alone, with VNNI, and with VBMI and BF16 as well: a register holds all lanes.
+
+mod bf16;
 
 use std::arch::x86_64::{__m128i, __m256i, __m512, __m512i, _mm512_dpbusd_epi32};
 
 use bytemuck::cast;
 use pulp::x86::V4;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS, pairs};
 
-/// Proof that the machine has AVX-512 F, BW, CD, DQ and VL, and `VNNI`.
+pub(super) use bf16::is_amd;
+
+/// AVX-512 F, BW, CD, DQ and VL.
+pub(super) const BASE: u8 = 0;
+/// VNNI as well.
+pub(super) const VNNI: u8 = 1;
+/// VBMI and BF16 as well.
+pub(super) const BF16: u8 = 2;
+
+/// Proof that the machine has AVX-512 up to `LEVEL`.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::flex) struct Avx512<const VNNI: bool>(V4);
+pub(in crate::flex) struct Avx512<const LEVEL: u8>(V4);
 
-impl<const VNNI: bool> PartialEq for Avx512<VNNI> {
+impl<const LEVEL: u8> PartialEq for Avx512<LEVEL> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl<const VNNI: bool> Eq for Avx512<VNNI> {}
+impl<const LEVEL: u8> Eq for Avx512<LEVEL> {}
 
 /// Compile `kernel` for VNNI as well.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
@@ -25,10 +36,24 @@ fn with_vnni<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
-impl<const VNNI: bool> Avx512<VNNI> {
+/// Compile `kernel` for VNNI, VBMI and BF16 as well.
+#[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "avx512vbmi,avx512bf16")]
+fn with_bf16<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
+impl<const LEVEL: u8> Avx512<LEVEL> {
     pub(super) fn detect() -> Option<Self> {
-        let has_vnni = !VNNI || is_x86_feature_detected!("avx512vnni");
-        V4::try_new().filter(|_| has_vnni).map(Avx512)
+        let has_vnni = is_x86_feature_detected!("avx512vnni");
+        let has_bf16 =
+            is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi");
+        let has = match LEVEL {
+            BASE => true,
+            VNNI => has_vnni,
+            _ => has_vnni && has_bf16,
+        };
+        V4::try_new().filter(|_| has).map(Avx512)
     }
 
     #[inline(always)]
@@ -37,25 +62,26 @@ impl<const VNNI: bool> Avx512<VNNI> {
     }
 }
 
-impl<const VNNI: bool> Lanes for Avx512<VNNI> {
+impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     type F = __m512;
     type I = __m512i;
 
     #[allow(unsafe_code)]
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
-        struct Call<const VNNI: bool, K>(Avx512<VNNI>, K);
-        impl<const VNNI: bool, K: Kernel> pulp::NullaryFnOnce for Call<VNNI, K> {
+        struct Call<const LEVEL: u8, K>(Avx512<LEVEL>, K);
+        impl<const LEVEL: u8, K: Kernel> pulp::NullaryFnOnce for Call<LEVEL, K> {
             type Output = K::Output;
             #[inline(always)]
             fn call(self) -> K::Output {
                 self.1.run(self.0)
             }
         }
-        if VNNI {
-            // SAFETY: `detect`, which alone makes a value of this type, found all of the features.
-            return unsafe { with_vnni(self, kernel) };
+        // SAFETY: `detect`, which alone makes a value of this type, found all of the features.
+        match LEVEL {
+            BASE => self.0.vectorize(Call(self, kernel)),
+            VNNI => unsafe { with_vnni(self, kernel) },
+            _ => unsafe { with_bf16(self, kernel) },
         }
-        self.0.vectorize(Call(self, kernel))
     }
 
     #[inline(always)]
@@ -159,6 +185,44 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    #[allow(unsafe_code)]
+    fn dot_pairs(self, a: Self::F, b: Self::F, sum: Self::F) -> Self::F {
+        match LEVEL {
+            // SAFETY: `detect` found AVX-512 BF16.
+            BF16 => unsafe { bf16::dot_pairs(a, b, sum) },
+            _ => pairs::dot(self, a, b, sum),
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn bf16_pairs(self, from: &[u8; 4 * LANES]) -> Self::F {
+        match LEVEL {
+            // SAFETY: `detect` found AVX-512 BW.
+            BF16 => unsafe { bf16::bf16_pairs(from) },
+            _ => pairs::bf16(self, from),
+        }
+    }
+
+    #[inline(always)]
+    fn e4m3_scale(self, scale: f32) -> [Self::F; 5] {
+        match LEVEL {
+            BF16 => bf16::e4m3_scale(scale),
+            _ => [self.splat(scale); 5],
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn e4m3_pairs(self, from: &[u8; 4 * LANES], scale: &[Self::F; 5]) -> [Self::F; 2] {
+        match LEVEL {
+            // SAFETY: `detect` found AVX-512 F, BW and VBMI.
+            BF16 => unsafe { bf16::e4m3_pairs(from, scale) },
+            _ => pairs::e4m3(self, from, scale[0]),
+        }
+    }
+
+    #[inline(always)]
     fn whole(self, value: i32) -> Self::I {
         cast([value; LANES])
     }
@@ -169,7 +233,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[allow(unsafe_code)]
     fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
         let codes: __m512i = cast(*codes);
-        if VNNI {
+        if LEVEL >= VNNI {
             let x: __m512i = cast([i32::from_le_bytes(cast(x)); LANES]);
             // SAFETY: `detect` found AVX-512 F and VNNI.
             return unsafe { _mm512_dpbusd_epi32(sum, codes, x) };

@@ -1,0 +1,174 @@
+//! Weights and activations that are bf16 numbers, as pairs of them.
+//!
+//! bf16 weights are, and e4m3 codes whose scales are powers of two; activations are where the model
+//! computes in bf16, or rounds them to e4m3 the same way. A pair's two columns lie where the two
+//! halves of a unit of f32 have them, and are added in the same order, so a sum has the same bits
+//! (numbers below 2^-126, which pairs take for zero, aside).
+
+use super::decode::{AHEAD_BYTES, Decode, UNIT, first_scales, prefetch_behind};
+use super::lanes::{LANES, Lanes, paired};
+use super::rows::Row;
+
+/// Columns of a unit.
+pub(super) const COLUMNS: usize = 2 * UNIT;
+
+/// Largest exponent of a scale, and its smallest negated: what is multiplied stays far from the
+/// ends of the range.
+const LARGEST_EXPONENT: i32 = 40;
+
+/// Whether all scales are powers of two, of no absurd size.
+pub(super) fn are_powers(scales: &[f32]) -> bool {
+    let exponents = 127 - LARGEST_EXPONENT..=127 + LARGEST_EXPONENT;
+    let is_power = |scale: &f32| {
+        let bits = scale.to_bits();
+        bits & 0x807f_ffff == 0 && exponents.contains(&((bits >> 23) as i32))
+    };
+    scales
+        .chunks(64)
+        .all(|scales| scales.iter().fold(true, |all, scale| all & is_power(scale)))
+}
+
+/// Units of f32 as half as many of pairs, if all are bf16 numbers and none is below 2^-126.
+pub(super) fn pairs_of(units: &[[f32; UNIT]]) -> Option<Vec<[f32; UNIT]>> {
+    let is_exact = |v: &f32| {
+        let bits = v.to_bits();
+        bits & 0xffff == 0 && (bits & 0x7fff_ffff == 0 || bits & 0x7f80_0000 != 0)
+    };
+    let (twos, []) = units.as_chunks::<2>() else {
+        return None;
+    };
+    let mut to = Vec::with_capacity(twos.len());
+    for two in twos {
+        if !two
+            .as_flattened()
+            .iter()
+            .fold(true, |all, v| all & is_exact(v))
+        {
+            return None;
+        }
+        let mut unit = [0f32; UNIT];
+        for (to, from) in unit.as_chunks_mut::<LANES>().0.iter_mut().zip(two) {
+            let (first, second) = from.split_at(LANES);
+            for (to, (first, second)) in to.iter_mut().zip(first.iter().zip(second)) {
+                *to = paired(*first, *second);
+            }
+        }
+        to.push(unit);
+    }
+    Some(to)
+}
+
+/// bf16 as pairs.
+#[derive(Clone, Copy)]
+pub(super) struct Bf16Pairs<'a>(&'a [[u8; 2 * COLUMNS]]);
+
+impl<'a> Bf16Pairs<'a> {
+    #[inline(always)]
+    pub(super) fn new(row: Row<'a>) -> Self {
+        let bytes: &[u8] = match row {
+            Row::Bf16(bytes) => bytes,
+            _ => &[],
+        };
+        Bf16Pairs(bytes.as_chunks().0)
+    }
+}
+
+impl Decode for Bf16Pairs<'_> {
+    const AHEAD: usize = AHEAD_BYTES / (2 * COLUMNS);
+    type Factor<L: Lanes> = ();
+
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, _: L, _: f32) {}
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, unit: usize, distance: usize) {
+        prefetch_behind(self.0.as_ptr(), unit, distance);
+    }
+
+    #[inline(always)]
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
+        let (halves, _) = self.0[unit].as_chunks();
+        [lanes.bf16_pairs(&halves[0]), lanes.bf16_pairs(&halves[1])]
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes>(lanes: L, values: L::F, x: L::F, sum: L::F) -> L::F {
+        lanes.dot_pairs(values, x, sum)
+    }
+}
+
+/// e4m3 with powers of two for scales, as pairs of bf16.
+#[derive(Clone, Copy)]
+pub(super) struct Fp8Pairs<'a> {
+    codes: &'a [[u8; COLUMNS]],
+    scales: &'a [f32],
+    units_per_scale: usize,
+}
+
+impl<'a> Fp8Pairs<'a> {
+    #[inline(always)]
+    pub(super) fn new(row: Row<'a>) -> Self {
+        let (codes, scales, block): (&[u8], &[f32], usize) = match row {
+            Row::Fp8 {
+                codes,
+                scales,
+                block,
+            } => (codes, scales, block),
+            _ => (&[], &[], COLUMNS),
+        };
+        Fp8Pairs {
+            codes: codes.as_chunks().0,
+            scales,
+            units_per_scale: block / COLUMNS,
+        }
+    }
+}
+
+impl Decode for Fp8Pairs<'_> {
+    const AHEAD: usize = AHEAD_BYTES / COLUMNS;
+    const SHARED: bool = true;
+    type Factor<L: Lanes> = [L::F; 5];
+
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> [L::F; 5] {
+        lanes.e4m3_scale(scale)
+    }
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.codes.len()
+    }
+
+    #[inline(always)]
+    fn units_per_scale(&self) -> usize {
+        self.units_per_scale
+    }
+
+    #[inline(always)]
+    fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
+        first_scales(&self.scales[first..])
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, unit: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, distance);
+    }
+
+    #[inline(always)]
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: [L::F; 5]) -> [L::F; 2] {
+        lanes.e4m3_pairs(&self.codes[unit], &scale)
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes>(lanes: L, values: L::F, x: L::F, sum: L::F) -> L::F {
+        lanes.dot_pairs(values, x, sum)
+    }
+}
+
+#[cfg(test)]
+mod tests;
