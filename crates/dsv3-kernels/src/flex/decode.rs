@@ -106,6 +106,8 @@ pub(super) fn blocks_fit(columns: usize, scales: &[f32]) -> bool {
 pub(super) trait Decode {
     /// Units between what is decoded and what is asked of memory: about 2 KiB of the row.
     const AHEAD: usize;
+    /// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
+    const BUFFERED_FROM: usize = 5;
 
     /// How many.
     fn units(&self) -> usize;

@@ -17,8 +17,6 @@ use crate::packed::{GroupCodes, HalfFormat};
 
 /// Rows that are read side by side.
 pub(super) const ROWS: usize = 4;
-/// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
-const BUFFERED_FROM: usize = 5;
 
 /// Activations `[T, in]`, padded with zeros to whole units.
 pub(super) struct Activated<'a> {
@@ -210,8 +208,8 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
 
     /// Rows that are worked on together.
     #[inline(always)]
-    fn step(&self) -> usize {
-        if self.x.tokens() < BUFFERED_FROM {
+    fn step<D: Decode>(&self) -> usize {
+        if self.x.tokens() < D::BUFFERED_FROM {
             return ROWS;
         }
         BLOCK_ROWS
@@ -219,7 +217,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
 
     #[inline(always)]
     fn each<D: Decode>(mut self, row: impl Fn(usize) -> D) {
-        let step = self.step();
+        let step = self.step::<D>();
         for at in self.range.clone().step_by(step) {
             let end = (at + step).min(self.range.end);
             self.rows(at..end, &row);
@@ -229,7 +227,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
     /// As `each`, of e4m3, whose NaN codes are decoded to numbers.
     #[inline(always)]
     fn blocks(mut self, blocks: Blocks<'_>) {
-        let step = self.step();
+        let step = self.step::<Fp8<'_>>();
         for at in self.range.clone().step_by(step) {
             let end = (at + step).min(self.range.end);
             self.rows(at..end, &|i| Fp8::new(blocks.row(i)));
@@ -240,7 +238,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
     /// As `blocks`, from and to pairs, of rows that share their scales.
     #[inline(always)]
     fn shared_blocks(mut self, blocks: Blocks<'_>) {
-        let step = self.step();
+        let step = self.step::<Fp8Pairs<'_>>();
         let mut at = self.range.start;
         while at < self.range.end {
             let end = (at + step).min(self.range.end).min(blocks.end(at));
@@ -267,7 +265,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
     #[inline(always)]
     fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
         let tokens = self.x.tokens();
-        if tokens < BUFFERED_FROM {
+        if tokens < D::BUFFERED_FROM {
             let (rows, count) = Self::group(range.start, range.end, row);
             let mut out = self.out(range.start, count);
             let mut t = 0;
@@ -355,7 +353,8 @@ impl<L: Lanes> Group<'_, '_, L> {
             if at % LANES == 0 {
                 scales[0] = rows[0].scales(l, at);
             }
-            let mut factors = [rows[0].factor(l, scales[0][at % LANES]); ROWS];
+            let shared = rows[0].factor(l, scales[0][at % LANES]);
+            let mut factors = [shared; ROWS];
             if !D::SHARED {
                 for r in 1..ROWS {
                     if at % LANES == 0 {
@@ -376,7 +375,11 @@ impl<L: Lanes> Group<'_, '_, L> {
                     if first == 0 {
                         rows[r].prefetch(unit + D::AHEAD, ahead);
                     }
-                    let [a, b] = rows[r].unit(l, unit, factors[r]);
+                    let factor = match D::SHARED {
+                        true => shared,
+                        false => factors[r],
+                    };
+                    let [a, b] = rows[r].unit(l, unit, factor);
                     for t in 0..T {
                         sums[r][t] = D::multiply(l, a, l.load(&x[t][0]), sums[r][t]);
                         sums[r][t] = D::multiply(l, b, l.load(&x[t][1]), sums[r][t]);

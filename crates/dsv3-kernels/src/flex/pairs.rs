@@ -75,6 +75,8 @@ impl<'a> Bf16Pairs<'a> {
 
 impl Decode for Bf16Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / (2 * COLUMNS);
+    /// Decoding is one instruction, which a buffer would cost as well.
+    const BUFFERED_FROM: usize = 65;
     type Factor<L: Lanes> = ();
 
     #[inline(always)]
@@ -131,6 +133,8 @@ impl<'a> Fp8Pairs<'a> {
 
 impl Decode for Fp8Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / COLUMNS;
+    /// Decoding is a fraction of what eight tokens cost, and a buffer is written and read as well.
+    const BUFFERED_FROM: usize = 17;
     const SHARED: bool = true;
     type Factor<L: Lanes> = [L::F; 5];
 

@@ -76,10 +76,11 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
                 self.1.run(self.0)
             }
         }
-        // SAFETY: `detect`, which alone makes a value of this type, found all of the features.
         match LEVEL {
             BASE => self.0.vectorize(Call(self, kernel)),
+            // SAFETY: `detect`, which alone makes a value of this type, found all of the features.
             VNNI => unsafe { with_vnni(self, kernel) },
+            // SAFETY: as above.
             _ => unsafe { with_bf16(self, kernel) },
         }
     }

@@ -193,8 +193,7 @@ impl InstructionSet {
         #[cfg(target_arch = "x86_64")]
         {
             static IS_AMD: OnceLock<bool> = OnceLock::new();
-            return matches!(self, InstructionSet::Avx512Bf16(_))
-                && *IS_AMD.get_or_init(avx512::is_amd);
+            matches!(self, InstructionSet::Avx512Bf16(_)) && *IS_AMD.get_or_init(avx512::is_amd)
         }
         #[cfg(not(target_arch = "x86_64"))]
         false
