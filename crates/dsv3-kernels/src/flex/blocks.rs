@@ -16,7 +16,8 @@ const COLUMNS: usize = 32;
 pub(super) const BLOCK_ROWS: usize = 32;
 /// Tokens that meet a block.
 const TOKENS: usize = 128;
-/// Tokens of a tile: with four rows, and what is loaded, they fill AVX-512's registers.
+/// Tokens of a tile: with four rows, and what is loaded, they fill AVX-512's registers. Where lanes
+/// take two registers of sixteen, two rows and three tokens do.
 const TILE: usize = 6;
 
 /// Room for decoded rows and for sums, kept from call to call.
@@ -79,20 +80,23 @@ impl<L: Lanes> Block<'_, '_, L> {
             let mut t = tokens.start;
             while t < tokens.end {
                 let columns = from..to;
-                t += match tokens.end - t {
-                    1 => self.tile::<D, 1>(&range, &tokens, t, columns),
-                    2 | 3 => self.tile::<D, 2>(&range, &tokens, t, columns),
-                    4 | 5 => self.tile::<D, 4>(&range, &tokens, t, columns),
-                    _ => self.tile::<D, TILE>(&range, &tokens, t, columns),
+                t += match (tokens.end - t, L::IS_WIDE) {
+                    (1, _) => self.tile::<D, 1, ROWS>(&range, &tokens, t, columns),
+                    (2, false) => self.tile::<D, 2, 2>(&range, &tokens, t, columns),
+                    (_, false) => self.tile::<D, 3, 2>(&range, &tokens, t, columns),
+                    (2 | 3, _) => self.tile::<D, 2, ROWS>(&range, &tokens, t, columns),
+                    (4 | 5, _) => self.tile::<D, 4, ROWS>(&range, &tokens, t, columns),
+                    _ => self.tile::<D, TILE, ROWS>(&range, &tokens, t, columns),
                 };
             }
             from = to;
         }
     }
 
-    /// `T` tokens from `t` on meet all groups of rows; says how many tokens that were.
+    /// `T` tokens from `t` on meet all groups of rows, `R` rows of a group at a time; says how many
+    /// tokens that were.
     #[inline(always)]
-    fn tile<D: Decode, const T: usize>(
+    fn tile<D: Decode, const T: usize, const R: usize>(
         &mut self,
         range: &Range<usize>,
         tokens: &Range<usize>,
@@ -112,38 +116,46 @@ impl<L: Lanes> Block<'_, '_, L> {
             let rows = &self.buffer.rows[group * ROWS * width..][..ROWS * width];
             let kept = (group * tokens.len() + t - tokens.start) * ROWS;
             let kept = &mut self.buffer.sums[kept..][..T * ROWS];
-            let mut sums = [[l.splat(0.0); T]; ROWS];
-            if !is_first {
-                for (t, kept) in kept.chunks_exact(ROWS).enumerate() {
-                    for (sums, kept) in sums.iter_mut().zip(kept) {
-                        sums[t] = l.load(kept);
+            let mut all = [[l.splat(0.0); T]; ROWS];
+            for (part, all) in all.as_chunks_mut::<R>().0.iter_mut().enumerate() {
+                let rows = &rows[part * R * width..][..R * width];
+                let mut sums = [[l.splat(0.0); T]; R];
+                if !is_first {
+                    for (t, kept) in kept.chunks_exact(ROWS).enumerate() {
+                        for (sums, kept) in sums.iter_mut().zip(&kept[part * R..]) {
+                            sums[t] = l.load(kept);
+                        }
                     }
                 }
-            }
-            for unit in 0..width {
-                for half in 0..2 {
-                    let mut values = [l.splat(0.0); T];
-                    for (value, x) in values.iter_mut().zip(&x) {
-                        *value = l.load(&x[unit].as_chunks::<LANES>().0[half]);
-                    }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let row = &rows[r * width + unit].as_chunks::<LANES>().0[half];
-                        let row = l.load(row);
-                        for (sum, value) in sums.iter_mut().zip(&values) {
-                            *sum = D::multiply(l, row, *value, *sum);
+                for unit in 0..width {
+                    for half in 0..2 {
+                        let mut values = [l.splat(0.0); T];
+                        for (value, x) in values.iter_mut().zip(&x) {
+                            *value = l.load(&x[unit].as_chunks::<LANES>().0[half]);
                         }
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let row = &rows[r * width + unit].as_chunks::<LANES>().0[half];
+                            let row = l.load(row);
+                            for (sum, value) in sums.iter_mut().zip(&values) {
+                                *sum = D::multiply(l, row, *value, *sum);
+                            }
+                        }
+                    }
+                }
+                if is_last {
+                    *all = sums;
+                    continue;
+                }
+                for (t, kept) in kept.chunks_exact_mut(ROWS).enumerate() {
+                    for (sums, kept) in sums.iter().zip(&mut kept[part * R..]) {
+                        *kept = l.store(sums[t]);
                     }
                 }
             }
             if !is_last {
-                for (t, kept) in kept.chunks_exact_mut(ROWS).enumerate() {
-                    for (sums, kept) in sums.iter().zip(kept) {
-                        *kept = l.store(sums[t]);
-                    }
-                }
                 continue;
             }
-            let totals = reduced(l, &sums);
+            let totals = reduced(l, &all);
             let at = self.at + group * ROWS..self.at + range.len().min((group + 1) * ROWS);
             for (t, y) in self.y[t..t + T].iter_mut().enumerate() {
                 for (y, totals) in y[at.clone()].iter_mut().zip(&totals) {

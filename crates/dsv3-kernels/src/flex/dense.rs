@@ -5,7 +5,7 @@ use super::team;
 
 /// Registers of rows that are worked on together.
 const PANELS: usize = 2;
-/// Columns of the right matrix that are worked on together.
+/// Columns of the right matrix that are worked on together where registers are many.
 const TILE: usize = 6;
 
 /// `A · B` of two square matrices of one byte an element, `A` without signs and `B` with, summed in
@@ -100,10 +100,21 @@ impl Kernel for Panel<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
+        match L::IS_WIDE {
+            true => self.tiles::<L, TILE>(l),
+            false => self.tiles::<L, 2>(l),
+        }
+    }
+}
+
+impl Panel<'_> {
+    /// With `T` columns of the right matrix at a time.
+    #[inline(always)]
+    fn tiles<L: Lanes, const T: usize>(self, l: L) {
         let depth = self.words.len();
-        let (tiles, rest) = self.y.as_chunks_mut::<TILE>();
-        let (x, x_rest) = self.x.split_at(tiles.len() * TILE * depth);
-        for (y, x) in tiles.iter_mut().zip(x.chunks_exact(TILE * depth)) {
+        let (tiles, rest) = self.y.as_chunks_mut::<T>();
+        let (x, x_rest) = self.x.split_at(tiles.len() * T * depth);
+        for (y, x) in tiles.iter_mut().zip(x.chunks_exact(T * depth)) {
             tile(l, self.words, x, y);
         }
         for (y, x) in rest.iter_mut().zip(x_rest.chunks_exact(depth)) {

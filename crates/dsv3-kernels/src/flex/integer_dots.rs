@@ -127,6 +127,7 @@ impl IntegerDots<'_, '_> {
                         t += match end - t {
                             1 => self.tile::<L, 1>(l, panel, t, &span),
                             2 | 3 => self.tile::<L, 2>(l, panel, t, &span),
+                            _ if !L::IS_WIDE => self.tile::<L, 2>(l, panel, t, &span),
                             4 | 5 => self.tile::<L, 4>(l, panel, t, &span),
                             _ => self.tile::<L, TILE>(l, panel, t, &span),
                         };

@@ -19,27 +19,53 @@ impl PartialEq for Avx2 {
 
 impl Eq for Avx2 {}
 
-/// Lanes 0 to 7, and 8 to 15.
+/// Lanes 0 to 7, and 8 to 15. What is done to each is written twice or in a function: a closure is
+/// compiled for the plain target, and where it is not inlined its instructions are calls.
 type Halves = [__m256; 2];
-
-#[inline(always)]
-fn each(of: impl Fn(usize) -> __m256) -> Halves {
-    [of(0), of(1)]
-}
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
         V3::try_new().map(Avx2)
     }
 
-    /// Eight of the bytes, each with its sign, as words.
+    /// The bytes, each with its sign, as words.
     #[inline(always)]
-    fn words(self, from: &[u8; LANES], half: usize) -> __m256i {
+    fn words(self, from: &[u8; LANES]) -> [__m256i; 2] {
         let [low, high] = cast::<[u8; LANES], [u64; 2]>(*from);
-        let bytes = if half == 0 { low } else { high };
-        self.0
-            .avx2
-            ._mm256_cvtepi8_epi32(cast::<_, __m128i>([bytes, 0]))
+        let simd = self.0.avx2;
+        [
+            simd._mm256_cvtepi8_epi32(cast::<_, __m128i>([low, 0])),
+            simd._mm256_cvtepi8_epi32(cast::<_, __m128i>([high, 0])),
+        ]
+    }
+
+    /// Eight of half precision, which has no safe intrinsic here. Exponent and fraction moved into
+    /// place are 2^-112 of the value; infinity and NaN need their exponent filled up.
+    #[inline(always)]
+    fn half(self, from: __m128i) -> __m256 {
+        let simd = self.0.avx2;
+        let words = simd._mm256_cvtepu16_epi32(from);
+        let sign = simd._mm256_and_si256(words, cast([0x8000u32; 8]));
+        let sign = simd._mm256_slli_epi32::<16>(sign);
+        let magnitude = simd._mm256_and_si256(words, cast([0x7fffu32; 8]));
+        let special = simd._mm256_cmpgt_epi32(magnitude, cast([0x7bffu32; 8]));
+        let special = simd._mm256_and_si256(special, cast([0x7f80_0000u32; 8]));
+        let bits = cast(simd._mm256_slli_epi32::<13>(magnitude));
+        let unbias = cast([f32::from_bits((112 + 127) << 23); 8]);
+        let value = cast(self.0.avx._mm256_mul_ps(bits, unbias));
+        let value = simd._mm256_or_si256(value, special);
+        cast(simd._mm256_or_si256(value, sign))
+    }
+
+    /// Entries of `table` by the lowest four bits. The permutation looks at three; the fourth
+    /// chooses the half, as a sign.
+    #[inline(always)]
+    fn entries(self, words: __m256i, table: Halves) -> __m256 {
+        let simd = self.0.avx2;
+        let low = simd._mm256_permutevar8x32_ps(table[0], words);
+        let high = simd._mm256_permutevar8x32_ps(table[1], words);
+        let choice = simd._mm256_slli_epi32::<28>(words);
+        self.0.avx._mm256_blendv_ps(low, high, cast(choice))
     }
 }
 
@@ -76,72 +102,66 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        each(|i| self.0.avx._mm256_mul_ps(a[i], b[i]))
+        let simd = self.0.avx;
+        [
+            simd._mm256_mul_ps(a[0], b[0]),
+            simd._mm256_mul_ps(a[1], b[1]),
+        ]
     }
 
     #[inline(always)]
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        each(|i| self.0.fma._mm256_fmadd_ps(a[i], b[i], c[i]))
+        let simd = self.0.fma;
+        [
+            simd._mm256_fmadd_ps(a[0], b[0], c[0]),
+            simd._mm256_fmadd_ps(a[1], b[1], c[1]),
+        ]
     }
 
     #[inline(always)]
     fn bf16(self, from: &[u8; 2 * LANES]) -> Self::F {
-        let halves = cast::<_, [__m128i; 2]>(*from);
-        each(|i| {
-            let words = self.0.avx2._mm256_cvtepu16_epi32(halves[i]);
-            cast(self.0.avx2._mm256_slli_epi32::<16>(words))
-        })
+        let [low, high] = cast::<_, [__m128i; 2]>(*from);
+        let simd = self.0.avx2;
+        [
+            cast(simd._mm256_slli_epi32::<16>(simd._mm256_cvtepu16_epi32(low))),
+            cast(simd._mm256_slli_epi32::<16>(simd._mm256_cvtepu16_epi32(high))),
+        ]
     }
 
     #[inline(always)]
     fn f16(self, from: &[u8; 2 * LANES]) -> Self::F {
-        // Half precision has no safe intrinsic here. Exponent and fraction moved into place are
-        // 2^-112 of the value; infinity and NaN need their exponent filled up.
-        let halves = cast::<_, [__m128i; 2]>(*from);
-        let simd = self.0.avx2;
-        let all = |word: u32| cast::<_, __m256i>([word; 8]);
-        each(|i| {
-            let words = simd._mm256_cvtepu16_epi32(halves[i]);
-            let sign = simd._mm256_and_si256(words, all(0x8000));
-            let sign = simd._mm256_slli_epi32::<16>(sign);
-            let magnitude = simd._mm256_and_si256(words, all(0x7fff));
-            let special = simd._mm256_cmpgt_epi32(magnitude, all(0x7bff));
-            let special = simd._mm256_and_si256(special, all(0x7f80_0000));
-            let bits = cast(simd._mm256_slli_epi32::<13>(magnitude));
-            let unbias = cast([f32::from_bits((112 + 127) << 23); 8]);
-            let value = cast(self.0.avx._mm256_mul_ps(bits, unbias));
-            let value = simd._mm256_or_si256(value, special);
-            cast(simd._mm256_or_si256(value, sign))
-        })
+        let [low, high] = cast::<_, [__m128i; 2]>(*from);
+        [self.half(low), self.half(high)]
     }
 
     #[inline(always)]
     fn e4m3(self, from: &[u8; LANES]) -> Self::F {
         let simd = self.0.avx2;
-        each(|i| {
-            let words = simd._mm256_slli_epi32::<20>(self.words(from, i));
-            cast(simd._mm256_and_si256(words, cast([E4M3_BITS; 8])))
-        })
+        let [low, high] = self.words(from);
+        let bits: __m256i = cast([E4M3_BITS; 8]);
+        [
+            cast(simd._mm256_and_si256(simd._mm256_slli_epi32::<20>(low), bits)),
+            cast(simd._mm256_and_si256(simd._mm256_slli_epi32::<20>(high), bits)),
+        ]
     }
 
     #[inline(always)]
     fn i8(self, from: &[u8; LANES]) -> Self::F {
-        each(|i| self.0.avx._mm256_cvtepi32_ps(self.words(from, i)))
+        let [low, high] = self.words(from);
+        let simd = self.0.avx;
+        [simd._mm256_cvtepi32_ps(low), simd._mm256_cvtepi32_ps(high)]
     }
 
     #[inline(always)]
     fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2] {
         let simd = self.0.avx2;
-        // The permutation looks at three bits of an index; the fourth chooses the half, as a sign.
-        let entries = |words: __m256i| {
-            let [low, high] = table.map(|half| simd._mm256_permutevar8x32_ps(half, words));
-            let choice = simd._mm256_slli_epi32::<28>(words);
-            self.0.avx._mm256_blendv_ps(low, high, cast(choice))
-        };
-        let words = [self.words(from, 0), self.words(from, 1)];
+        let [low, high] = self.words(from);
         [
-            each(|i| entries(words[i])),
-            each(|i| entries(simd._mm256_srli_epi32::<4>(words[i]))),
+            [self.entries(low, table), self.entries(high, table)],
+            [
+                self.entries(simd._mm256_srli_epi32::<4>(low), table),
+                self.entries(simd._mm256_srli_epi32::<4>(high), table),
+            ],
         ]
     }
 
@@ -152,23 +172,30 @@ impl Lanes for Avx2 {
 
     /// The even and the odd bytes in pairs of 16 bits, which no sum of two products leaves.
     #[inline(always)]
-    fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
+    fn dot(self, mut sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I {
         let simd = self.0.avx2;
-        let pair = |a: i8, b: i8| -> __m256i { cast([[i16::from(a), i16::from(b)]; 8]) };
         let low: __m256i = cast([0x00ff_00ffu32; 8]);
-        let (x02, x13) = (pair(x[0], x[2]), pair(x[1], x[3]));
+        let x: __m256i = cast([i32::from_le_bytes(cast(x)); 8]);
+        let x02 = simd._mm256_srai_epi16::<8>(simd._mm256_slli_epi16::<8>(x));
+        let x13 = simd._mm256_srai_epi16::<8>(x);
         let codes: [__m256i; 2] = cast(*codes);
-        [0, 1].map(|half| {
+        for half in 0..2 {
             let even = simd._mm256_and_si256(codes[half], low);
-            let odd = simd._mm256_and_si256(simd._mm256_srli_epi32::<8>(codes[half]), low);
+            let odd = simd._mm256_srli_epi16::<8>(codes[half]);
             let even = simd._mm256_madd_epi16(even, x02);
             let odd = simd._mm256_madd_epi16(odd, x13);
-            simd._mm256_add_epi32(sum[half], simd._mm256_add_epi32(even, odd))
-        })
+            let both = simd._mm256_add_epi32(even, odd);
+            sum[half] = simd._mm256_add_epi32(sum[half], both);
+        }
+        sum
     }
 
     #[inline(always)]
     fn to_float(self, value: Self::I) -> Self::F {
-        each(|half| self.0.avx._mm256_cvtepi32_ps(value[half]))
+        let simd = self.0.avx;
+        [
+            simd._mm256_cvtepi32_ps(value[0]),
+            simd._mm256_cvtepi32_ps(value[1]),
+        ]
     }
 }

@@ -63,6 +63,7 @@ impl<const LEVEL: u8> Avx512<LEVEL> {
 }
 
 impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
+    const IS_WIDE: bool = true;
     type F = __m512;
     type I = __m512i;
 

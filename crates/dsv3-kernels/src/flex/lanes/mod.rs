@@ -35,6 +35,9 @@ const E4M3_BITS: u32 = 0x87f0_0000;
 
 /// One instruction set's sixteen lanes.
 pub(in crate::flex) trait Lanes: Copy {
+    /// Whether there are as many registers of sixteen lanes as AVX-512 has. Elsewhere a quarter of
+    /// that or less keeps sums, and tiles are smaller.
+    const IS_WIDE: bool = false;
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
