@@ -75,7 +75,7 @@ impl Kernel for Decoded<'_> {
             Row::F16(_) => fill(l, &F16::new(self.row), self.to),
             Row::Int8(_) => fill(l, &Int8::new(self.row), self.to),
             Row::Int4(_) => fill(l, &Int4::new(self.row), self.to),
-            Row::Fp8 { .. } => fill(l, &Fp8::new(self.row), self.to),
+            Row::Fp8 { .. } => fill(l, &Fp8::<UNIT>::new(self.row), self.to),
         }
     }
 }
@@ -276,15 +276,15 @@ impl Decode for Buffered<'_> {
     }
 }
 
-/// e4m3 with a scale for a number of whole units.
+/// e4m3 with a scale for a number of whole units of `N` columns.
 #[derive(Clone, Copy)]
-pub(super) struct Fp8<'a> {
-    codes: &'a [[u8; UNIT]],
-    scales: &'a [f32],
-    units_per_scale: usize,
+pub(super) struct Fp8<'a, const N: usize = UNIT> {
+    pub(super) codes: &'a [[u8; N]],
+    pub(super) scales: &'a [f32],
+    pub(super) units_per_scale: usize,
 }
 
-impl<'a> Fp8<'a> {
+impl<'a, const N: usize> Fp8<'a, N> {
     #[inline(always)]
     pub(super) fn new(row: Row<'a>) -> Self {
         let (codes, scales, block): (&[u8], &[f32], usize) = match row {
@@ -293,12 +293,12 @@ impl<'a> Fp8<'a> {
                 scales,
                 block,
             } => (codes, scales, block),
-            _ => (&[], &[], UNIT),
+            _ => (&[], &[], N),
         };
         Fp8 {
             codes: codes.as_chunks().0,
             scales,
-            units_per_scale: block / UNIT,
+            units_per_scale: block / N,
         }
     }
 }

@@ -230,7 +230,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
         let step = self.step::<Fp8<'_>>();
         for at in self.range.clone().step_by(step) {
             let end = (at + step).min(self.range.end);
-            self.rows(at..end, &|i| Fp8::new(blocks.row(i)));
+            self.rows(at..end, &|i| Fp8::<UNIT>::new(blocks.row(i)));
             self.spoil(blocks, at..end);
         }
     }

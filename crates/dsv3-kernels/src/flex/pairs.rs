@@ -5,7 +5,7 @@
 //! halves of a unit of f32 have them, and are added in the same order, so a sum has the same bits
 //! (numbers below 2^-126, which pairs take for zero, aside).
 
-use super::decode::{AHEAD_BYTES, Decode, UNIT, first_scales, prefetch_behind};
+use super::decode::{AHEAD_BYTES, Decode, Fp8, UNIT, first_scales, prefetch_behind};
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
 
@@ -105,31 +105,7 @@ impl Decode for Bf16Pairs<'_> {
 }
 
 /// e4m3 with powers of two for scales, as pairs of bf16.
-#[derive(Clone, Copy)]
-pub(super) struct Fp8Pairs<'a> {
-    codes: &'a [[u8; COLUMNS]],
-    scales: &'a [f32],
-    units_per_scale: usize,
-}
-
-impl<'a> Fp8Pairs<'a> {
-    #[inline(always)]
-    pub(super) fn new(row: Row<'a>) -> Self {
-        let (codes, scales, block): (&[u8], &[f32], usize) = match row {
-            Row::Fp8 {
-                codes,
-                scales,
-                block,
-            } => (codes, scales, block),
-            _ => (&[], &[], COLUMNS),
-        };
-        Fp8Pairs {
-            codes: codes.as_chunks().0,
-            scales,
-            units_per_scale: block / COLUMNS,
-        }
-    }
-}
+pub(super) type Fp8Pairs<'a> = Fp8<'a, COLUMNS>;
 
 impl Decode for Fp8Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / COLUMNS;

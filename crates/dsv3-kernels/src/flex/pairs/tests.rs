@@ -75,6 +75,18 @@ fn activations(tokens: usize, input: usize) -> impl Strategy<Value = Vec<f32>> {
     })
 }
 
+/// Pairs on every set against f32 in plain Rust.
+fn same_bits(x: &[f32], rows: &Rows, tokens: usize) -> Result<(), TestCaseError> {
+    prop_assert!(rows.are_pairs());
+    let x = Activated::new(x, tokens);
+    let want = product(InstructionSet::Portable, &x, rows, tokens);
+    let pairs = x.pairs().unwrap();
+    for set in InstructionSet::available() {
+        prop_assert_eq!(&product(set, &pairs, rows, tokens), &want, "{:?}", set);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -99,13 +111,7 @@ proptest! {
     ) {
         let scales = exponents.iter().map(|e| (*e as f32).exp2()).collect();
         let rows = fp8(codes, scales, block, [out, input]);
-        prop_assert!(rows.are_pairs());
-        let x = Activated::new(&x, tokens);
-        let want = product(InstructionSet::Portable, &x, &rows, tokens);
-        let pairs = x.pairs().unwrap();
-        for set in InstructionSet::available() {
-            prop_assert_eq!(&product(set, &pairs, &rows, tokens), &want, "{:?}", set);
-        }
+        same_bits(&x, &rows, tokens)?;
     }
 
     /// Breaks with: as above, for bf16.
@@ -118,13 +124,7 @@ proptest! {
             }),
     ) {
         let rows = halves(&weights, [out, input]);
-        prop_assert!(rows.are_pairs());
-        let x = Activated::new(&x, tokens);
-        let want = product(InstructionSet::Portable, &x, &rows, tokens);
-        let pairs = x.pairs().unwrap();
-        for set in InstructionSet::available() {
-            prop_assert_eq!(&product(set, &pairs, &rows, tokens), &want, "{:?}", set);
-        }
+        same_bits(&x, &rows, tokens)?;
     }
 }
 
