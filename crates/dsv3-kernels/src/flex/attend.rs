@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::decode::{UNIT, padded};
-use super::dots::reduced;
+use super::group::reduced;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::wide::exp;
 

@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::decode::{Decode, UNIT, fill_from};
-use super::dots::{Chosen, ROWS, reduced};
+use super::dots::Chosen;
+use super::group::{ROWS, reduced};
 use super::lanes::{LANES, Lanes};
 
 /// Units of a block's columns: four rows of them and six tokens fit a core's first cache.
@@ -27,6 +28,8 @@ pub(super) struct Buffer {
     rows: Vec<[f32; UNIT]>,
     /// `[groups of rows, tokens, ROWS]`, sixteen each
     sums: Vec<[f32; LANES]>,
+    /// Activations beside the scales of the rows that they meet, `[tokens, units]`
+    pub(super) scaled: Vec<[f32; UNIT]>,
 }
 
 /// Some rows and all tokens.

@@ -1,7 +1,11 @@
 //! A weight's rows to lanes of f32, a unit of columns at a time.
 
-use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes, prefetch};
-use super::rows::{Coded, Row};
+use std::ops::Range;
+
+use super::codes::{Int4, Int8};
+use super::formats::{Bf16, F16, F32, Fp8};
+use super::lanes::{Kernel, LANES, Lanes, prefetch};
+use super::rows::Row;
 
 /// Columns that are decoded in one go.
 pub(super) const UNIT: usize = 2 * LANES;
@@ -44,7 +48,7 @@ pub(super) fn fill_from<L: Lanes, D: Decode>(
         let stop = (scale + 1).saturating_mul(per_scale).min(end);
         for (at, unit) in (at..stop).zip(&mut to[at - first..stop - first]) {
             let ahead = at + D::AHEAD;
-            row.prefetch(ahead, if ahead < all { 0 } else { onward });
+            row.prefetch(ahead, 1, if ahead < all { 0 } else { onward });
             let values = row.unit(l, at, factor);
             let (halves, _) = unit.as_chunks_mut::<LANES>();
             halves[0] = l.store(values[0]);
@@ -90,20 +94,24 @@ impl Decoded<'_> {
     }
 }
 
+/// e4m3's NaN without its sign: no code is larger.
+pub(super) const NAN_CODE: u8 = 0x7f;
+
 /// Whether any e4m3 code is NaN.
 #[inline(always)]
 pub(super) fn has_nan(codes: &[u8]) -> bool {
-    let largest = |largest: u8, code: &u8| largest.max(code & 0x7f);
-    codes.iter().fold(0, largest) == 0x7f
+    let largest = |largest: u8, code: &u8| largest.max(code & NAN_CODE);
+    codes.iter().fold(0, largest) == NAN_CODE
 }
 
-/// Whether blocks are of whole units, and leave their scales room for [`E4M3_UNBIAS`] beside them.
+/// Whether blocks are of whole units, and leave their scales room for
+/// [`E4M3_UNBIAS`](super::lanes::E4M3_UNBIAS) beside them.
 pub(super) fn blocks_fit(columns: usize, scales: &[f32]) -> bool {
     columns.is_multiple_of(UNIT) && scales.iter().all(|scale| *scale < 128.0)
 }
 
 /// A row of whole units.
-pub(super) trait Decode {
+pub(super) trait Decode: Copy {
     /// Units between what is decoded and what is asked of memory: about 2 KiB of the row.
     const AHEAD: usize;
     /// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
@@ -126,10 +134,17 @@ pub(super) trait Decode {
     fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> Self::Factor<L>;
     /// Whether rows that are worked on together share their scales.
     const SHARED: bool = false;
-    /// Ask memory for what lies `distance` bytes behind a unit.
-    fn prefetch(&self, unit: usize, distance: usize);
+    /// Ask memory for what lies `distance` bytes behind so many units.
+    fn prefetch(&self, unit: usize, count: usize, distance: usize);
+    /// Some of its units. Their scales are not looked for.
+    fn part(&self, units: Range<usize>) -> Self;
     /// The values of a unit, or pairs of them.
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, factor: Self::Factor<L>) -> [L::F; 2];
+    /// The largest codes without their signs, so far and of a unit, where [`NAN_CODE`] is one.
+    #[inline(always)]
+    fn largest<L: Lanes>(&self, _: L, _: usize, so_far: L::I) -> L::I {
+        so_far
+    }
     /// `sum + values · x`, where `x` is of the same form.
     #[inline(always)]
     fn multiply<L: Lanes>(lanes: L, values: L::F, x: L::F, sum: L::F) -> L::F {
@@ -144,354 +159,46 @@ pub(super) const AHEAD_BYTES: usize = 2048;
 /// Bytes that memory gives at once.
 const LINE: usize = 64;
 
-/// Ask for what lies behind unit `at`, once for each line.
+/// Ask for what lies behind `count` units from `at` on, once for each line.
 #[inline(always)]
-pub(super) fn prefetch_behind<const N: usize>(units: *const [u8; N], at: usize, distance: usize) {
-    if N >= LINE || (at * N).is_multiple_of(LINE) {
+pub(super) fn prefetch_behind<const N: usize>(
+    units: *const [u8; N],
+    at: usize,
+    count: usize,
+    distance: usize,
+) {
+    if count * N >= LINE || (at * N).is_multiple_of(LINE) {
         let at = units.cast::<u8>().wrapping_add(at * N + distance);
-        prefetch(at);
-        if N > LINE {
-            prefetch(at.wrapping_add(LINE));
+        for line in 0..(count * N).div_ceil(LINE) {
+            prefetch(at.wrapping_add(line * LINE));
         }
     }
 }
 
-/// Two halves of a unit of `N` bytes, `H = N / 2`.
-#[inline(always)]
-fn halves<const N: usize, const H: usize>(unit: &[u8; N]) -> [&[u8; H]; 2] {
-    let (halves, _) = unit.as_chunks::<H>();
-    [&halves[0], &halves[1]]
-}
+/// What of [`Decode`] is the same in all formats without scales.
+macro_rules! without_scales {
+    ($of:path) => {
+        type Factor<L: Lanes> = ();
 
-/// A format without scales.
-macro_rules! unscaled {
-    ($name:ident, $bytes:literal, $doc:literal, $row:pat => $data:expr, $decode:ident) => {
-        #[doc = $doc]
-        #[derive(Clone, Copy)]
-        pub(super) struct $name<'a>(&'a [[u8; 2 * $bytes]]);
+        #[inline(always)]
+        fn factor<L: Lanes>(&self, _: L, _: f32) {}
 
-        impl<'a> $name<'a> {
-            #[inline(always)]
-            pub(super) fn new(row: Row<'a>) -> Self {
-                let bytes: &[u8] = match row {
-                    $row => $data,
-                    _ => &[],
-                };
-                $name(bytes.as_chunks().0)
-            }
+        #[inline(always)]
+        fn units(&self) -> usize {
+            self.0.len()
         }
 
-        impl Decode for $name<'_> {
-            const AHEAD: usize = AHEAD_BYTES / (2 * $bytes);
-            type Factor<L: Lanes> = ();
-
-            #[inline(always)]
-            fn factor<L: Lanes>(&self, _: L, _: f32) {}
-
-            #[inline(always)]
-            fn units(&self) -> usize {
-                self.0.len()
-            }
-
-            #[inline(always)]
-            fn prefetch(&self, unit: usize, distance: usize) {
-                prefetch_behind(self.0.as_ptr(), unit, distance);
-            }
-
-            #[inline(always)]
-            fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
-                let halves = halves::<{ 2 * $bytes }, $bytes>(&self.0[unit]);
-                [lanes.$decode(halves[0]), lanes.$decode(halves[1])]
-            }
+        #[inline(always)]
+        fn part(&self, units: Range<usize>) -> Self {
+            $of(&self.0[units])
         }
     };
 }
+pub(super) use without_scales;
 
-unscaled!(Bf16, 32, "Two bytes a value.", Row::Bf16(bytes) => bytes, bf16);
-unscaled!(F16, 32, "Two bytes a value.", Row::F16(bytes) => bytes, f16);
-
-/// f32 where it lies.
-#[derive(Clone, Copy)]
-pub(super) struct F32<'a>(&'a [[f32; UNIT]]);
-
-impl<'a> F32<'a> {
-    #[inline(always)]
-    pub(super) fn new(row: Row<'a>) -> Self {
-        let values: &[f32] = match row {
-            Row::F32(values) => values,
-            _ => &[],
-        };
-        F32(values.as_chunks().0)
-    }
-}
-
-impl Decode for F32<'_> {
-    const AHEAD: usize = AHEAD_BYTES / (4 * UNIT);
-    type Factor<L: Lanes> = ();
-
-    #[inline(always)]
-    fn factor<L: Lanes>(&self, _: L, _: f32) {}
-
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, distance: usize) {
-        prefetch_behind::<{ 4 * UNIT }>(self.0.as_ptr().cast(), unit, distance);
-    }
-
-    #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
-        let (halves, _) = self.0[unit].as_chunks();
-        [lanes.load(&halves[0]), lanes.load(&halves[1])]
-    }
-}
-
-/// A row that was decoded before.
-#[derive(Clone, Copy)]
-pub(super) struct Buffered<'a>(pub(super) &'a [[f32; UNIT]]);
-
-impl Decode for Buffered<'_> {
-    const AHEAD: usize = 0;
-    type Factor<L: Lanes> = ();
-
-    #[inline(always)]
-    fn factor<L: Lanes>(&self, _: L, _: f32) {}
-
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.0.len()
-    }
-
-    /// It lies in the cache.
-    #[inline(always)]
-    fn prefetch(&self, _: usize, _: usize) {}
-
-    #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
-        let (halves, _) = self.0[unit].as_chunks();
-        [lanes.load(&halves[0]), lanes.load(&halves[1])]
-    }
-}
-
-/// e4m3 with a scale for a number of whole units of `N` columns.
-#[derive(Clone, Copy)]
-pub(super) struct Fp8<'a, const N: usize = UNIT> {
-    pub(super) codes: &'a [[u8; N]],
-    pub(super) scales: &'a [f32],
-    pub(super) units_per_scale: usize,
-}
-
-impl<'a, const N: usize> Fp8<'a, N> {
-    #[inline(always)]
-    pub(super) fn new(row: Row<'a>) -> Self {
-        let (codes, scales, block): (&[u8], &[f32], usize) = match row {
-            Row::Fp8 {
-                codes,
-                scales,
-                block,
-            } => (codes, scales, block),
-            _ => (&[], &[], N),
-        };
-        Fp8 {
-            codes: codes.as_chunks().0,
-            scales,
-            units_per_scale: block / N,
-        }
-    }
-}
-
-impl Decode for Fp8<'_> {
-    const AHEAD: usize = AHEAD_BYTES / UNIT;
-    type Factor<L: Lanes> = L::F;
-
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
-
-    #[inline(always)]
-    fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
-        first_scales(&self.scales[first..])
-    }
-
-    /// The scale and what the codes' bits are short of: one exact factor.
-    #[inline(always)]
-    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
-        lanes.splat(scale * E4M3_UNBIAS)
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, distance);
-    }
-
-    #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
-        let halves = halves::<UNIT, LANES>(&self.codes[unit]);
-        // Written out: a closure is not compiled for the instruction set.
-        [
-            lanes.mul(lanes.e4m3(halves[0]), scale),
-            lanes.mul(lanes.e4m3(halves[1]), scale),
-        ]
-    }
-}
-
-/// i8 codes with an f16 scale for a number of whole units.
-#[derive(Clone, Copy)]
-pub(super) struct Int8<'a> {
-    codes: &'a [[u8; UNIT]],
-    scales: &'a [[u8; 2]],
-    units_per_scale: usize,
-}
-
-impl<'a> Int8<'a> {
-    #[inline(always)]
-    pub(super) fn new(row: Row<'a>) -> Self {
-        let Coded {
-            codes,
-            scales,
-            columns,
-        } = match row {
-            Row::Int8(coded) => coded,
-            _ => Coded::default(),
-        };
-        Int8 {
-            codes: codes.as_chunks().0,
-            scales,
-            units_per_scale: columns / UNIT,
-        }
-    }
-}
-
-impl Decode for Int8<'_> {
-    const AHEAD: usize = AHEAD_BYTES / UNIT;
-    type Factor<L: Lanes> = L::F;
-
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
-
-    #[inline(always)]
-    fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
-        half_scales(lanes, &self.scales[first..])
-    }
-
-    #[inline(always)]
-    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
-        lanes.splat(scale)
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, distance);
-    }
-
-    #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
-        let halves = halves::<UNIT, LANES>(&self.codes[unit]);
-        [
-            lanes.mul(lanes.i8(halves[0]), scale),
-            lanes.mul(lanes.i8(halves[1]), scale),
-        ]
-    }
-}
-
-/// The first sixteen of some scales, filled up with zeros.
+/// Two halves of a unit of `N` bytes, `H = N / 2`.
 #[inline(always)]
-pub(super) fn first_scales(scales: &[f32]) -> [f32; LANES] {
-    let first = scales.first_chunk().copied();
-    first.unwrap_or_else(|| padded(scales))
-}
-
-/// The first sixteen of some f16 scales, all at once.
-#[inline(always)]
-pub(super) fn half_scales<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
-    let bytes = scales.as_flattened();
-    // Written out: a closure is not compiled for the instruction set.
-    match bytes.first_chunk() {
-        Some(bytes) => l.store(l.f16(bytes)),
-        None => l.store(l.f16(&padded(bytes))),
-    }
-}
-
-/// Four-bit codes with an f16 scale for a number of whole units.
-#[derive(Clone, Copy)]
-pub(super) struct Int4<'a> {
-    codes: &'a [[u8; LANES]],
-    scales: &'a [[u8; 2]],
-    units_per_scale: usize,
-}
-
-impl<'a> Int4<'a> {
-    #[inline(always)]
-    pub(super) fn new(row: Row<'a>) -> Self {
-        let Coded {
-            codes,
-            scales,
-            columns,
-        } = match row {
-            Row::Int4(coded) => coded,
-            _ => Coded::default(),
-        };
-        Int4 {
-            codes: codes.as_chunks().0,
-            scales,
-            units_per_scale: columns / UNIT,
-        }
-    }
-}
-
-/// What the sixteen codes stand for, before the scale.
-const INT4_VALUES: [f32; LANES] = [
-    -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
-];
-
-impl Decode for Int4<'_> {
-    const AHEAD: usize = AHEAD_BYTES / LANES;
-    type Factor<L: Lanes> = L::F;
-
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
-
-    #[inline(always)]
-    fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
-        half_scales(lanes, &self.scales[first..])
-    }
-
-    /// The values of all sixteen codes.
-    #[inline(always)]
-    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
-        lanes.mul(lanes.load(&INT4_VALUES), lanes.splat(scale))
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, distance);
-    }
-
-    #[inline(always)]
-    fn unit<L: Lanes>(&self, lanes: L, unit: usize, values: L::F) -> [L::F; 2] {
-        lanes.nibbles(&self.codes[unit], values)
-    }
+pub(super) fn halves<const N: usize, const H: usize>(unit: &[u8; N]) -> [&[u8; H]; 2] {
+    let (halves, _) = unit.as_chunks::<H>();
+    [&halves[0], &halves[1]]
 }

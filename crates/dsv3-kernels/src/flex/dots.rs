@@ -9,14 +9,14 @@
 use std::ops::Range;
 
 use super::blocks::{BLOCK_ROWS, Block, Buffer};
-use super::decode::{Bf16, Buffered, Decode, F16, F32, Fp8, Int4, Int8, UNIT, has_nan, padded};
-use super::lanes::{Kernel, LANES, Lanes};
-use super::pairs::{Bf16Pairs, Fp8Pairs, pairs_of};
+use super::codes::{Int4, Int8};
+use super::decode::{Decode, UNIT, has_nan, padded};
+use super::formats::{Bf16, Buffered, E4m3, F16, F32, Fp8};
+use super::group::{Group, ROWS};
+use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
+use super::pairs::{Bf16Pairs, Fp8Pairs, are_powers, pairs_of};
 use super::rows::{Blocks, Row, Rows, View};
 use crate::packed::{GroupCodes, HalfFormat};
-
-/// Rows that are read side by side.
-pub(super) const ROWS: usize = 4;
 
 /// Activations `[T, in]`, padded with zeros to whole units.
 pub(super) struct Activated<'a> {
@@ -203,6 +203,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
             y: self.y,
             at: start..start + count,
             row_bytes: self.row_bytes,
+            may_be_nan: false,
         }
     }
 
@@ -227,12 +228,50 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
     /// As `each`, of e4m3, whose NaN codes are decoded to numbers.
     #[inline(always)]
     fn blocks(mut self, blocks: Blocks<'_>) {
+        let tokens = self.x.tokens();
         let step = self.step::<Fp8<'_>>();
-        for at in self.range.clone().step_by(step) {
-            let end = (at + step).min(self.range.end);
-            self.rows(at..end, &|i| Fp8::<UNIT>::new(blocks.row(i)));
-            self.spoil(blocks, at..end);
+        if step > ROWS {
+            for at in self.range.clone().step_by(step) {
+                let end = (at + step).min(self.range.end);
+                self.rows(at..end, &|i| Fp8::<UNIT>::new(blocks.row(i)));
+                self.spoil(blocks, at..end);
+            }
+            return;
         }
+        // Rows that share their scales: those of few tokens are multiplied once, not each weight.
+        let mut scaled = std::mem::take(&mut self.buffer.scaled);
+        let mut start = self.range.start;
+        while start < self.range.end {
+            let end = self.range.end.min(blocks.end(start));
+            let is_scaled = scale(self.lanes, self.x, &blocks.row(start), &mut scaled);
+            for at in (start..end).step_by(ROWS) {
+                let rows = at..end.min(at + ROWS);
+                let may_be_nan = if is_scaled {
+                    let x = Activated {
+                        units: scaled.as_slice().into(),
+                        tokens,
+                        are_pairs: false,
+                    };
+                    let mut beside = Groups {
+                        lanes: self.lanes,
+                        x: x.chosen(&[0, 1, 2, 3][..tokens]),
+                        y: &mut *self.y,
+                        range: self.range.clone(),
+                        row_bytes: self.row_bytes,
+                        buffer: &mut *self.buffer,
+                    };
+                    beside.rows(rows.clone(), &|i| E4m3::new(blocks.row(i)))
+                } else {
+                    self.rows(rows.clone(), &|i| Fp8::<UNIT>::new(blocks.row(i)));
+                    true
+                };
+                if may_be_nan {
+                    self.spoil(blocks, rows);
+                }
+            }
+            start = end;
+        }
+        self.buffer.scaled = scaled;
     }
 
     /// As `blocks`, from and to pairs, of rows that share their scales.
@@ -261,9 +300,9 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
         }
     }
 
-    /// As they lie for few tokens, from a buffer for many.
+    /// As they lie for few tokens, from a buffer for many. Says whether a code may be NaN.
     #[inline(always)]
-    fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
+    fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) -> bool {
         let tokens = self.x.tokens();
         if tokens < D::BUFFERED_FROM {
             let (rows, count) = Self::group(range.start, range.end, row);
@@ -272,7 +311,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
             while t < tokens {
                 t += out.tokens(&rows, t);
             }
-            return;
+            return out.may_be_nan;
         }
         Block {
             lanes: self.lanes,
@@ -283,6 +322,7 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
             row_bytes: self.row_bytes,
         }
         .run(range, row);
+        true
     }
 
     /// One value after another to whole units filled up with zeros.
@@ -302,125 +342,31 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
     }
 }
 
-/// Where the products of a few rows go.
-struct Group<'a, 'y, L: Lanes> {
-    lanes: L,
-    x: Chosen<'a>,
-    y: &'a mut [&'y mut [f32]],
-    /// Where they stand in each token's `y`.
-    at: Range<usize>,
-    /// Bytes from one row to the next.
-    row_bytes: usize,
-}
-
-impl<L: Lanes> Group<'_, '_, L> {
-    /// As many tokens from `t` on as fit the registers; says how many.
-    #[inline(always)]
-    fn tokens<D: Decode>(&mut self, rows: &[D; ROWS], t: usize) -> usize {
-        match self.x.tokens() - t {
-            1 => self.tile::<D, 1>(rows, t),
-            2 => self.tile::<D, 2>(rows, t),
-            3 => self.tile::<D, 3>(rows, t),
-            _ => self.tile::<D, 4>(rows, t),
-        }
-    }
-
-    /// Four rows and `T` tokens; says how many tokens that were.
-    #[inline(always)]
-    fn tile<D: Decode, const T: usize>(&mut self, rows: &[D; ROWS], first: usize) -> usize {
-        let l = self.lanes;
-        let x: [&[[f32; UNIT]]; T] = std::array::from_fn(|t| self.x.token(first + t));
-        let units = rows[0].units();
-        // Said once, so that the loop need not look at every index.
-        assert!(rows[1].units() >= units && rows[2].units() >= units && rows[3].units() >= units);
-        for x in &x {
-            assert!(x.len() >= units);
-        }
-        // Nobody asked memory for the first rows before.
-        if self.at.start == 0 && first == 0 {
-            for unit in 0..D::AHEAD.min(units) {
-                for row in rows {
-                    row.prefetch(unit, 0);
-                }
-            }
-        }
-        let mut sums = [[l.splat(0.0); T]; ROWS];
-        let per_scale = rows[0].units_per_scale();
-        let mut scales = [[0f32; LANES]; ROWS];
-        let (mut begin, mut at) = (0, 0);
-        while begin < units {
-            let end = begin.saturating_add(per_scale).min(units);
-            if at % LANES == 0 {
-                scales[0] = rows[0].scales(l, at);
-            }
-            let shared = rows[0].factor(l, scales[0][at % LANES]);
-            let mut factors = [shared; ROWS];
-            if !D::SHARED {
-                for r in 1..ROWS {
-                    if at % LANES == 0 {
-                        scales[r] = rows[r].scales(l, at);
-                    }
-                    factors[r] = rows[r].factor(l, scales[r][at % LANES]);
-                }
-            }
-            for unit in begin..end {
-                let x: [&[[f32; LANES]]; T] =
-                    std::array::from_fn(|t| x[t][unit].as_chunks::<LANES>().0);
-                let ahead = match unit + D::AHEAD < units {
-                    true => 0,
-                    // The ends of the rows: on to the next group.
-                    false => (ROWS - 1) * self.row_bytes,
-                };
-                for r in 0..ROWS {
-                    if first == 0 {
-                        rows[r].prefetch(unit + D::AHEAD, ahead);
-                    }
-                    let factor = match D::SHARED {
-                        true => shared,
-                        false => factors[r],
-                    };
-                    let [a, b] = rows[r].unit(l, unit, factor);
-                    for t in 0..T {
-                        sums[r][t] = D::multiply(l, a, l.load(&x[t][0]), sums[r][t]);
-                        sums[r][t] = D::multiply(l, b, l.load(&x[t][1]), sums[r][t]);
-                    }
-                }
-            }
-            (begin, at) = (end, at + 1);
-        }
-        let totals = reduced(l, &sums);
-        for (t, y) in self.y[first..first + T].iter_mut().enumerate() {
-            for (y, totals) in y[self.at.clone()].iter_mut().zip(&totals) {
-                *y = totals[t];
-            }
-        }
-        T
-    }
-}
-
-/// The lanes of each sum added up.
+/// The activations times the scales of a row of e4m3, and times what its codes' bits are short of:
+/// whether the scales are powers of two, and nothing became infinite. Then a product is the same,
+/// to the last bit, as that of the scaled weight.
 #[inline(always)]
-pub(super) fn reduced<L: Lanes, const T: usize>(
-    l: L,
-    sums: &[[L::F; T]; ROWS],
-) -> [[f32; T]; ROWS] {
-    let mut to = [[0f32; T]; ROWS];
-    // Four tokens at a time: with four rows sixteen sums.
-    let mut first = 0;
-    while first < T {
-        let mut sixteen = [l.splat(0.0); LANES];
-        for (r, sums) in sums.iter().enumerate() {
-            for t in first..(first + 4).min(T) {
-                sixteen[4 * r + t - first] = sums[t];
-            }
-        }
-        let totals = l.sums(sixteen);
-        for (r, to) in to.iter_mut().enumerate() {
-            for t in first..(first + 4).min(T) {
-                to[t] = totals[4 * r + t - first];
-            }
-        }
-        first += 4;
+fn scale<L: Lanes>(l: L, x: Chosen<'_>, row: &Row<'_>, to: &mut Vec<[f32; UNIT]>) -> bool {
+    let Row::Fp8 { scales, block, .. } = *row else {
+        return false;
+    };
+    if !are_powers(scales) {
+        return false;
     }
-    to
+    to.clear();
+    for t in 0..x.tokens() {
+        for (units, scale) in x.token(t).chunks(block / UNIT).zip(scales) {
+            let scale = l.splat(scale * E4M3_UNBIAS);
+            for unit in units {
+                let (from, _) = unit.as_chunks::<LANES>();
+                let mut scaled = [0.0; UNIT];
+                let (halves, _) = scaled.as_chunks_mut::<LANES>();
+                halves[0] = l.store(l.mul(l.load(&from[0]), scale));
+                halves[1] = l.store(l.mul(l.load(&from[1]), scale));
+                to.push(scaled);
+            }
+        }
+    }
+    let largest = |largest: u32, v: &f32| largest.max(v.to_bits() & 0x7fff_ffff);
+    f32::from_bits(to.as_flattened().iter().fold(0, largest)).is_finite()
 }

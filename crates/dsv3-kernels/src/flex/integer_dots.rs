@@ -7,14 +7,15 @@
 
 use std::ops::Range;
 
-use super::decode::{half_scales, padded};
+use super::codes::half_scales;
+use super::decode::padded;
 use super::integers::{Integers, Token};
 use super::lanes::{Kernel, LANES, Lanes, WORDS, prefetch};
 use super::rows::{Coded, Groups};
 use crate::packed::GroupCodes;
 
 /// Registers of rows that are worked on together.
-const PANELS: usize = 2;
+pub(super) const PANELS: usize = 2;
 /// Rows that are turned together.
 pub(super) const PANEL_ROWS: usize = PANELS * LANES;
 /// Columns that are turned at once: with these rows, and a tile's tokens, they fit a core's first
@@ -34,18 +35,18 @@ const AHEAD: usize = 512;
 /// Room for turned rows and for sums, kept from call to call.
 #[derive(Default)]
 pub(super) struct Buffer {
-    turned: Vec<Turned>,
+    pub(super) turned: Vec<Turned>,
     /// `[panels of rows, T, PANELS]`
-    sums: Vec<[[f32; LANES]; PANELS]>,
+    pub(super) sums: Vec<[[f32; LANES]; PANELS]>,
 }
 
 /// Some columns of [`PANEL_ROWS`] rows, a lane for each row.
 #[derive(Default)]
-struct Turned {
+pub(super) struct Turned {
     /// `[columns / 4, PANELS]`, words of four columns
     words: Vec<[[u8; WORDS]; PANELS]>,
     /// `[groups, PANELS]`
-    scales: Vec<[[f32; LANES]; PANELS]>,
+    pub(super) scales: Vec<[[f32; LANES]; PANELS]>,
 }
 
 /// `rows[range] · x`.
@@ -112,12 +113,14 @@ impl IntegerDots<'_, '_> {
             };
             for panel in 0..panels {
                 let first = rows.start + panel * PANEL_ROWS;
-                self.turn(
-                    l,
-                    panel,
-                    &(first..(first + PANEL_ROWS).min(rows.end)),
-                    &span,
-                );
+                let rows = first..(first + PANEL_ROWS).min(rows.end);
+                match tokens <= L::BY_ROWS {
+                    true => self.by_rows(l, panel, &rows, &span),
+                    false => self.turn(l, panel, &rows, &span),
+                }
+            }
+            if tokens <= L::BY_ROWS {
+                continue;
             }
             for first in (0..tokens).step_by(TOKENS) {
                 let end = (first + TOKENS).min(tokens);
@@ -145,23 +148,13 @@ impl IntegerDots<'_, '_> {
         let words = span.columns.len().div_ceil(WORDS) * LANES;
         let buffer = &mut self.buffer.turned[panel];
         buffer.words.resize(words, [[0; WORDS]; PANELS]);
-        let scales = span.groups.len().next_multiple_of(LANES);
-        buffer.scales.resize(scales, [[0.0; LANES]; PANELS]);
         for panel in 0..PANELS {
-            let mut of: [Coded<'_>; LANES] = [Coded::default(); LANES];
-            for (lane, of) in of.iter_mut().enumerate() {
-                let row = rows.start + panel * LANES + lane;
-                *of = self.rows.row(row.min(rows.end - 1));
-            }
+            let of = sixteen(self.rows, rows, panel);
             for (at, to) in buffer.words.chunks_exact_mut(LANES).enumerate() {
                 let column = span.columns.start + at * WORDS;
                 let mut codes = [[0; WORDS]; LANES];
                 let byte = self.rows.format.code_bytes(column);
-                // Behind a row's end: on to the next panel's row.
-                let ahead = match byte + AHEAD < row_bytes {
-                    true => byte + AHEAD,
-                    false => byte + AHEAD + (PANEL_ROWS - 1) * row_bytes,
-                };
+                let ahead = ahead(byte, row_bytes);
                 for (of, codes) in of.iter().zip(&mut codes) {
                     if byte.is_multiple_of(WORDS) {
                         prefetch(of.codes.as_ptr().wrapping_add(ahead));
@@ -175,16 +168,7 @@ impl IntegerDots<'_, '_> {
                     to[panel] = *turned;
                 }
             }
-            for (at, to) in buffer.scales.chunks_exact_mut(LANES).enumerate() {
-                let group = span.groups.start + at * LANES;
-                let mut scales = [[0; WORDS]; LANES];
-                for (of, scales) in of.iter().zip(&mut scales) {
-                    *scales = bytemuck::cast(half_scales(l, &of.scales[group..]));
-                }
-                for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {
-                    to[panel] = bytemuck::cast(*turned);
-                }
-            }
+            turn_scales(l, &of, span, panel, &mut buffer.scales);
         }
     }
 
@@ -245,10 +229,54 @@ impl IntegerDots<'_, '_> {
     }
 }
 
-/// Groups that are turned at once, and their columns.
-struct Span {
-    groups: Range<usize>,
-    columns: Range<usize>,
+/// Groups that are worked on at once, and their columns.
+pub(super) struct Span {
+    pub(super) groups: Range<usize>,
+    pub(super) columns: Range<usize>,
+}
+
+/// Sixteen of these rows. Where there are too few the last one is taken again.
+#[inline(always)]
+pub(super) fn sixteen<'a>(of: Groups<'a>, rows: &Range<usize>, panel: usize) -> [Coded<'a>; LANES] {
+    let mut to = [Coded::default(); LANES];
+    for (lane, to) in to.iter_mut().enumerate() {
+        let row = rows.start + panel * LANES + lane;
+        *to = of.row(row.min(rows.end - 1));
+    }
+    to
+}
+
+/// Scales of sixteen rows, a lane for each.
+#[inline(always)]
+pub(super) fn turn_scales<L: Lanes>(
+    l: L,
+    of: &[Coded<'_>; LANES],
+    span: &Span,
+    panel: usize,
+    to: &mut Vec<[[f32; LANES]; PANELS]>,
+) {
+    let groups = span.groups.len().next_multiple_of(LANES);
+    to.resize(groups, [[0.0; LANES]; PANELS]);
+    for (at, to) in to.chunks_exact_mut(LANES).enumerate() {
+        let group = span.groups.start + at * LANES;
+        let mut scales = [[0; WORDS]; LANES];
+        for (of, scales) in of.iter().zip(&mut scales) {
+            *scales = bytemuck::cast(half_scales(l, &of.scales[group..]));
+        }
+        for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {
+            to[panel] = bytemuck::cast(*turned);
+        }
+    }
+}
+
+/// Where a row's codes lie that memory is asked for at byte `byte`: behind its end, on to the next
+/// panel's row.
+#[inline(always)]
+pub(super) fn ahead(byte: usize, row_bytes: usize) -> usize {
+    match byte + AHEAD < row_bytes {
+        true => byte + AHEAD,
+        false => byte + AHEAD + (PANEL_ROWS - 1) * row_bytes,
+    }
 }
 
 /// Codes as they lie above -128; behind the row's end there is nothing.

@@ -5,7 +5,10 @@
 //! halves of a unit of f32 have them, and are added in the same order, so a sum has the same bits
 //! (numbers below 2^-126, which pairs take for zero, aside).
 
-use super::decode::{AHEAD_BYTES, Decode, Fp8, UNIT, first_scales, prefetch_behind};
+use std::ops::Range;
+
+use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, without_scales};
+use super::formats::{Fp8, first_scales};
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
 
@@ -74,22 +77,13 @@ impl<'a> Bf16Pairs<'a> {
 }
 
 impl Decode for Bf16Pairs<'_> {
+    without_scales!(Bf16Pairs);
     const AHEAD: usize = AHEAD_BYTES / (2 * COLUMNS);
     /// Decoding is one instruction, which a buffer would cost as well.
     const BUFFERED_FROM: usize = 65;
-    type Factor<L: Lanes> = ();
-
     #[inline(always)]
-    fn factor<L: Lanes>(&self, _: L, _: f32) {}
-
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.0.len()
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, distance: usize) {
-        prefetch_behind(self.0.as_ptr(), unit, distance);
+    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind(self.0.as_ptr(), unit, count, distance);
     }
 
     #[inline(always)]
@@ -135,8 +129,16 @@ impl Decode for Fp8Pairs<'_> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, unit: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, distance);
+    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
+    }
+
+    #[inline(always)]
+    fn part(&self, units: Range<usize>) -> Self {
+        Fp8 {
+            codes: &self.codes[units],
+            ..*self
+        }
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! AVX2 with FMA: two registers hold the lanes.
 
-use std::arch::x86_64::{__m128i, __m256, __m256i};
+use std::arch::x86_64::{__m128i, __m256, __m256i, _mm256_cvtph_ps};
+use std::ops::Range;
 
 use bytemuck::cast;
 use pulp::x86::V3;
@@ -23,53 +24,114 @@ impl Eq for Avx2 {}
 /// compiled for the plain target, and where it is not inlined its instructions are calls.
 type Halves = [__m256; 2];
 
+/// What a code 0 of i8 has before it is scaled: 2^15 + 128.
+const I8_BASE: f32 = 32_896.0;
+
+/// What a code 8 of int4 has before it is scaled: 2^7 + 8.
+const INT4_BASE: f32 = 136.0;
+
+/// No byte of a word.
+const NOWHERE: usize = 4;
+
+/// Where a shuffle of sixteen bytes finds them: byte `i` of the first eight as byte `first` of word
+/// `i`, byte `8 + i` as byte `second`, and zeros elsewhere.
+const fn order(first: usize, second: usize) -> [u8; 32] {
+    let mut to = [0x80; 32];
+    let mut i = 0;
+    while i < 8 {
+        if first != NOWHERE {
+            to[4 * i + first] = i as u8;
+        }
+        if second != NOWHERE {
+            to[4 * i + second] = 8 + i as u8;
+        }
+        i += 1;
+    }
+    to
+}
+
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
         V3::try_new().map(Avx2)
     }
 
-    /// The bytes, each with its sign, as words.
+    /// Sixteen bytes, shuffled by each half of `order` to a register of its own.
     #[inline(always)]
-    fn words(self, from: &[u8; LANES]) -> [__m256i; 2] {
-        let [low, high] = cast::<[u8; LANES], [u64; 2]>(*from);
+    fn spread(self, from: &[u8; LANES], order: [u8; 32]) -> __m256i {
+        let simd = self.0.avx2;
+        let both = simd._mm256_broadcastsi128_si256(cast(*from));
+        simd._mm256_shuffle_epi8(both, cast(order))
+    }
+
+    /// The lower and the upper half of each word of 32 bits as the upper one of a word.
+    #[inline(always)]
+    fn parted(self, words: __m256i) -> [__m256i; 2] {
         let simd = self.0.avx2;
         [
-            simd._mm256_cvtepi8_epi32(cast::<_, __m128i>([low, 0])),
-            simd._mm256_cvtepi8_epi32(cast::<_, __m128i>([high, 0])),
+            simd._mm256_slli_epi32::<16>(words),
+            simd._mm256_and_si256(words, cast([0xffff_0000u32; 8])),
         ]
     }
 
-    /// Eight of half precision, which has no safe intrinsic here. Exponent and fraction moved into
-    /// place are 2^-112 of the value; infinity and NaN need their exponent filled up.
+    /// Eight of half precision.
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn half(self, from: __m128i) -> __m256 {
-        let simd = self.0.avx2;
-        let words = simd._mm256_cvtepu16_epi32(from);
-        let sign = simd._mm256_and_si256(words, cast([0x8000u32; 8]));
-        let sign = simd._mm256_slli_epi32::<16>(sign);
-        let magnitude = simd._mm256_and_si256(words, cast([0x7fffu32; 8]));
-        let special = simd._mm256_cmpgt_epi32(magnitude, cast([0x7bffu32; 8]));
-        let special = simd._mm256_and_si256(special, cast([0x7f80_0000u32; 8]));
-        let bits = cast(simd._mm256_slli_epi32::<13>(magnitude));
-        let unbias = cast([f32::from_bits((112 + 127) << 23); 8]);
-        let value = cast(self.0.avx._mm256_mul_ps(bits, unbias));
-        let value = simd._mm256_or_si256(value, special);
-        cast(simd._mm256_or_si256(value, sign))
+        // SAFETY: `V3` proves F16C.
+        unsafe { _mm256_cvtph_ps(from) }
     }
 
-    /// Entries of `table` by the lowest four bits. The permutation looks at three; the fourth
-    /// chooses the half, as a sign.
+    /// For each register the sum of its eight words, in two registers of eight.
     #[inline(always)]
-    fn entries(self, words: __m256i, table: Halves) -> __m256 {
+    fn added(self, fours: [__m256i; 4]) -> Halves {
         let simd = self.0.avx2;
-        let low = simd._mm256_permutevar8x32_ps(table[0], words);
-        let high = simd._mm256_permutevar8x32_ps(table[1], words);
-        let choice = simd._mm256_slli_epi32::<28>(words);
-        self.0.avx._mm256_blendv_ps(low, high, cast(choice))
+        let mut to = [fours[0]; 2];
+        for (i, to) in to.iter_mut().enumerate() {
+            let (a, b) = (fours[2 * i], fours[2 * i + 1]);
+            let low = simd._mm256_permute2x128_si256::<0x20>(a, b);
+            let high = simd._mm256_permute2x128_si256::<0x31>(a, b);
+            *to = simd._mm256_add_epi32(low, high);
+        }
+        self.to_float(to)
+    }
+
+    /// Neighbours of four registers added twice: a word of each in the lower half, and in the upper.
+    #[inline(always)]
+    fn four(self, sums: [__m256i; 4]) -> __m256i {
+        let simd = self.0.avx2;
+        simd._mm256_hadd_epi32(
+            simd._mm256_hadd_epi32(sums[0], sums[1]),
+            simd._mm256_hadd_epi32(sums[2], sums[3]),
+        )
+    }
+
+    /// Eight rows of eight words, rows for columns.
+    #[inline(always)]
+    fn turned_eight(self, rows: [__m256i; 8]) -> [__m256i; 8] {
+        let simd = self.0.avx2;
+        let mut fours = rows;
+        for i in 0..2 {
+            let rows = &rows[4 * i..];
+            let a = simd._mm256_unpacklo_epi32(rows[0], rows[1]); // columns 0 and 1, 4 and 5
+            let b = simd._mm256_unpackhi_epi32(rows[0], rows[1]); // columns 2 and 3, 6 and 7
+            let c = simd._mm256_unpacklo_epi32(rows[2], rows[3]);
+            let d = simd._mm256_unpackhi_epi32(rows[2], rows[3]);
+            fours[4 * i] = simd._mm256_unpacklo_epi64(a, c);
+            fours[4 * i + 1] = simd._mm256_unpackhi_epi64(a, c);
+            fours[4 * i + 2] = simd._mm256_unpacklo_epi64(b, d);
+            fours[4 * i + 3] = simd._mm256_unpackhi_epi64(b, d);
+        }
+        let mut to = rows;
+        for i in 0..4 {
+            to[i] = simd._mm256_permute2x128_si256::<0x20>(fours[i], fours[4 + i]);
+            to[4 + i] = simd._mm256_permute2x128_si256::<0x31>(fours[i], fours[4 + i]);
+        }
+        to
     }
 }
 
 impl Lanes for Avx2 {
+    const BY_ROW: bool = true;
     type F = Halves;
     type I = [__m256i; 2];
 
@@ -137,31 +199,54 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn e4m3(self, from: &[u8; LANES]) -> Self::F {
         let simd = self.0.avx2;
-        let [low, high] = self.words(from);
+        // In the upper byte of 16 bits, then the sign drawn out to where the exponent begins.
+        let words = self.spread(from, order(1, 3));
+        let words = simd._mm256_srai_epi16::<4>(words);
         let bits: __m256i = cast([E4M3_BITS; 8]);
+        let low = simd._mm256_slli_epi32::<16>(words);
         [
-            cast(simd._mm256_and_si256(simd._mm256_slli_epi32::<20>(low), bits)),
-            cast(simd._mm256_and_si256(simd._mm256_slli_epi32::<20>(high), bits)),
+            cast(simd._mm256_and_si256(low, bits)),
+            cast(simd._mm256_and_si256(words, bits)),
         ]
     }
 
+    /// The scale, and what it makes of [`I8_BASE`], negated. Exact: eleven bits times nine.
     #[inline(always)]
-    fn i8(self, from: &[u8; LANES]) -> Self::F {
-        let [low, high] = self.words(from);
-        let simd = self.0.avx;
-        [simd._mm256_cvtepi32_ps(low), simd._mm256_cvtepi32_ps(high)]
+    fn i8_scale(self, scale: f32) -> [Self::F; 2] {
+        let scale = self.splat(scale);
+        [scale, self.mul(scale, self.splat(-I8_BASE))]
     }
 
     #[inline(always)]
-    fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2] {
+    fn i8(self, from: &[u8; LANES], [scale, base]: [Self::F; 2]) -> Self::F {
         let simd = self.0.avx2;
-        let [low, high] = self.words(from);
+        // 2^15, and the code above -128 as whole ones: above `I8_BASE` with its sign.
+        let ones: __m256i = cast([0x4700_8000u32; 8]);
+        let low = simd._mm256_xor_si256(self.spread(from, order(1, NOWHERE)), ones);
+        let high = simd._mm256_xor_si256(self.spread(from, order(NOWHERE, 1)), ones);
+        self.mul_add([cast(low), cast(high)], scale, base)
+    }
+
+    /// The scale, and what it makes of [`INT4_BASE`], negated. Exact: eleven bits times five.
+    #[inline(always)]
+    fn int4_scale(self, scale: f32) -> [Self::F; 2] {
+        let scale = self.splat(scale);
+        [scale, self.mul(scale, self.splat(-INT4_BASE))]
+    }
+
+    #[inline(always)]
+    fn int4(self, from: &[u8; LANES], [scale, base]: [Self::F; 2]) -> [Self::F; 2] {
+        let simd = self.0.avx2;
+        // 128 in bf16, whose last bit is worth one, and the code as whole ones.
+        let ones: __m256i = cast([0x4300_4300u32; 8]);
+        let bytes = self.spread(from, order(0, 2));
+        let low = simd._mm256_and_si256(bytes, cast([0x000f_000fu32; 8]));
+        let low = self.parted(simd._mm256_or_si256(low, ones));
+        let high = simd._mm256_srli_epi16::<4>(bytes);
+        let high = self.parted(simd._mm256_or_si256(high, ones));
         [
-            [self.entries(low, table), self.entries(high, table)],
-            [
-                self.entries(simd._mm256_srli_epi32::<4>(low), table),
-                self.entries(simd._mm256_srli_epi32::<4>(high), table),
-            ],
+            self.mul_add(cast(low), scale, base),
+            self.mul_add(cast(high), scale, base),
         ]
     }
 
@@ -188,6 +273,91 @@ impl Lanes for Avx2 {
             sum[half] = simd._mm256_add_epi32(sum[half], both);
         }
         sum
+    }
+
+    #[inline(always)]
+    fn larger(self, so_far: Self::I, codes: &[u8; 2 * LANES]) -> Self::I {
+        let simd = self.0.avx2;
+        let codes = simd._mm256_and_si256(cast(*codes), cast([0x7fu8; 32]));
+        [simd._mm256_max_epu8(so_far[0], codes), so_far[1]]
+    }
+
+    const BY_ROWS: usize = 4;
+
+    /// Products of codes without their signs and activations with them, in pairs, which stay within
+    /// 16 bits: 2 · 128 · 127.
+    #[inline(always)]
+    fn int8_rows(
+        self,
+        rows: &[&[[u8; 2 * LANES]]; LANES],
+        units: Range<usize>,
+        x: &[[i8; 2 * LANES]],
+        start: i32,
+    ) -> Self::F {
+        let simd = self.0.avx2;
+        let first: __m256i = cast([start, 0, 0, 0, 0, 0, 0, 0]);
+        let mut fours = [first; 4];
+        for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+            let mut sums = [first; 4];
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                for (codes, x) in row[units.clone()].iter().zip(x) {
+                    let codes: __m256i = cast(*codes);
+                    let x = simd._mm256_sign_epi8(cast(*x), codes);
+                    let pairs = simd._mm256_maddubs_epi16(simd._mm256_abs_epi8(codes), x);
+                    let words = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
+                    *sum = simd._mm256_add_epi32(*sum, words);
+                }
+            }
+            *four = self.four(sums);
+        }
+        self.added(fours)
+    }
+
+    #[inline(always)]
+    fn int4_rows(
+        self,
+        rows: &[&[[u8; LANES]]; LANES],
+        units: Range<usize>,
+        x: &[[i8; 2 * LANES]],
+        start: i32,
+    ) -> Self::F {
+        let simd = self.0.avx2;
+        let first: __m256i = cast([start, 0, 0, 0, 0, 0, 0, 0]);
+        let mut fours = [first; 4];
+        for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
+            let mut sums = [first; 4];
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                for (codes, x) in row[units.clone()].iter().zip(x) {
+                    let codes = simd._mm256_broadcastsi128_si256(cast(*codes));
+                    let codes = simd._mm256_srlv_epi32(codes, cast([0, 0, 0, 0, 4, 4, 4, 4]));
+                    let codes = simd._mm256_and_si256(codes, cast([15u8; 32]));
+                    let pairs = simd._mm256_maddubs_epi16(codes, cast(*x));
+                    let words = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
+                    *sum = simd._mm256_add_epi32(*sum, words);
+                }
+            }
+            *four = self.four(sums);
+        }
+        self.added(fours)
+    }
+
+    #[inline(always)]
+    fn turned(self, rows: &[[u8; WORDS]; LANES]) -> [[u8; WORDS]; LANES] {
+        let rows: [[__m256i; 2]; LANES] = cast(*rows);
+        let mut to = rows;
+        for i in 0..2 {
+            for j in 0..2 {
+                let mut eight = [rows[0][0]; 8];
+                for (eight, row) in eight.iter_mut().zip(&rows[8 * i..]) {
+                    *eight = row[j];
+                }
+                let eight = self.turned_eight(eight);
+                for (to, eight) in to[8 * j..].iter_mut().zip(eight) {
+                    to[i] = eight;
+                }
+            }
+        }
+        cast(to)
     }
 
     #[inline(always)]

@@ -169,13 +169,14 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn i8(self, from: &[u8; LANES]) -> Self::F {
+    fn i8(self, from: &[u8; LANES], [scale, _]: [Self::F; 2]) -> Self::F {
         let simd = self.0.avx512f;
-        simd._mm512_cvtepi32_ps(simd._mm512_cvtepi8_epi32(cast::<_, __m128i>(*from)))
+        let words = simd._mm512_cvtepi8_epi32(cast::<_, __m128i>(*from));
+        self.mul(simd._mm512_cvtepi32_ps(words), scale)
     }
 
     #[inline(always)]
-    fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2] {
+    fn int4(self, from: &[u8; LANES], [table, _]: [Self::F; 2]) -> [Self::F; 2] {
         let simd = self.0.avx512f;
         let low = simd._mm512_cvtepu8_epi32(cast::<_, __m128i>(*from));
         let high = simd._mm512_srli_epi32::<4>(low);

@@ -9,13 +9,17 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod integers;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pairs;
 mod portable;
 mod prefetch;
 
+use std::ops::Range;
 use std::sync::OnceLock;
+
+use bytemuck::{Pod, cast};
 
 pub(in crate::flex) use pairs::paired;
 pub(in crate::flex) use prefetch::prefetch;
@@ -33,15 +37,22 @@ pub(in crate::flex) const E4M3_UNBIAS: f32 = f32::from_bits((120 + 127) << 23);
 /// Where exponent and fraction of an e4m3 code stand in an f32, with its sign at the top.
 const E4M3_BITS: u32 = 0x87f0_0000;
 
+/// What the sixteen codes of int4 stand for, before the scale.
+const INT4_VALUES: [f32; LANES] = [
+    -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
+];
+
 /// One instruction set's sixteen lanes.
 pub(in crate::flex) trait Lanes: Copy {
     /// Whether there are as many registers of sixteen lanes as AVX-512 has. Elsewhere a quarter of
     /// that or less keeps sums, and tiles are smaller.
     const IS_WIDE: bool = false;
+    /// Whether the sums of one row at a time are all that the registers hold.
+    const BY_ROW: bool = false;
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
-    type I: Copy;
+    type I: Pod;
 
     /// Compile `kernel` for this set, and run it.
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output;
@@ -62,10 +73,21 @@ pub(in crate::flex) trait Lanes: Copy {
     fn f16(self, from: &[u8; 2 * LANES]) -> Self::F;
     /// From e4m3, times 2^-120 ([`E4M3_UNBIAS`]); its NaN codes come out as 480 · 2^-120.
     fn e4m3(self, from: &[u8; LANES]) -> Self::F;
-    /// From i8.
-    fn i8(self, from: &[u8; LANES]) -> Self::F;
-    /// Entries of `table` by the lower and by the upper half of each byte.
-    fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2];
+    /// A scale in the form that `i8` takes it.
+    #[inline(always)]
+    fn i8_scale(self, scale: f32) -> [Self::F; 2] {
+        [self.splat(scale); 2]
+    }
+    /// From i8, times a scale.
+    fn i8(self, from: &[u8; LANES], scale: [Self::F; 2]) -> Self::F;
+    /// A scale in the form that `int4` takes it: here with the values of all sixteen codes.
+    #[inline(always)]
+    fn int4_scale(self, scale: f32) -> [Self::F; 2] {
+        let scale = self.splat(scale);
+        [self.mul(self.load(&INT4_VALUES), scale), scale]
+    }
+    /// The lower and the upper half of each byte, less 8, times a scale.
+    fn int4(self, from: &[u8; LANES], scale: [Self::F; 2]) -> [Self::F; 2];
 
     /// `sum + a · b` over pairs of bf16, the upper ones first, each rounded once.
     #[inline(always)]
@@ -95,6 +117,43 @@ pub(in crate::flex) trait Lanes: Copy {
     fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I;
     /// Rounded to nearest.
     fn to_float(self, value: Self::I) -> Self::F;
+    /// The larger one of each code without its sign and what its place in `so_far` has.
+    #[inline(always)]
+    fn larger(self, so_far: Self::I, codes: &[u8; 2 * LANES]) -> Self::I {
+        let mut so_far: [u8; WORDS] = cast(so_far);
+        for (so_far, code) in so_far.iter_mut().zip(codes) {
+            *so_far = (*so_far).max(code & 0x7f);
+        }
+        cast(so_far)
+    }
+
+    /// So many tokens meet rows of integer codes where those lie, by `int8_rows` and `int4_rows`;
+    /// more of them meet turned rows.
+    const BY_ROWS: usize = 0;
+    /// For each row `start + Σ codes · x` over these of its units, i8, the whole sum rounded to
+    /// nearest. No `x` is -128.
+    #[inline(always)]
+    fn int8_rows(
+        self,
+        rows: &[&[[u8; 2 * LANES]]; LANES],
+        units: Range<usize>,
+        x: &[[i8; 2 * LANES]],
+        start: i32,
+    ) -> Self::F {
+        self.load(&integers::int8_rows(rows, units, x, start))
+    }
+    /// The same of four-bit codes without signs, sixteen columns in the lower halves and then
+    /// sixteen in the upper ones.
+    #[inline(always)]
+    fn int4_rows(
+        self,
+        rows: &[&[[u8; LANES]]; LANES],
+        units: Range<usize>,
+        x: &[[i8; 2 * LANES]],
+        start: i32,
+    ) -> Self::F {
+        self.load(&integers::int4_rows(rows, units, x, start))
+    }
 
     /// Words of four bytes, rows for columns.
     #[inline(always)]

@@ -117,13 +117,13 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn i8(self, from: &[u8; LANES]) -> Self::F {
+    fn i8(self, from: &[u8; LANES], [scale, _]: [Self::F; 2]) -> Self::F {
         let words = self.words(from);
-        each(|i| self.0.neon.vcvtq_f32_s32(words[i]))
+        self.mul(each(|i| self.0.neon.vcvtq_f32_s32(words[i])), scale)
     }
 
     #[inline(always)]
-    fn nibbles(self, from: &[u8; LANES], table: Self::F) -> [Self::F; 2] {
+    fn int4(self, from: &[u8; LANES], [table, _]: [Self::F; 2]) -> [Self::F; 2] {
         // There is no permutation of words by words: an entry at a time.
         let table: [f32; LANES] = cast(table);
         let entries = |shift: u32| -> [f32; LANES] {

@@ -21,6 +21,8 @@ enum Format {
     Bf16,
     F16,
     Fp8([usize; 2]),
+    /// With powers of two for scales.
+    Fp8Powers([usize; 2]),
     Group(GroupCodes, usize),
 }
 
@@ -57,13 +59,17 @@ impl Random {
                 let bytes = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes());
                 half(bytes.collect(), HalfFormat::F16)
             }
-            Format::Fp8(block) => {
+            Format::Fp8(block) | Format::Fp8Powers(block) => {
                 let codes = values.iter().map(|v| ((v + 1.0) * 127.9) as u8);
                 // A NaN code makes its whole row NaN, which has a test of its own.
                 let codes = codes.map(|code| code & !u8::from(code & 0x7f == 0x7f));
                 let blocks = [out.div_ceil(block[0]), input.div_ceil(block[1])];
                 let scale = self.vec(blocks[0] * blocks[1]);
-                let scale = scale.iter().map(|v| (v + 1.1) * 0.01).collect::<Vec<_>>();
+                let scale = scale.iter().map(|v| match format {
+                    Format::Fp8Powers(_) => (v * 12.0).round().exp2(),
+                    _ => (v + 1.1) * 0.01,
+                });
+                let scale = scale.collect::<Vec<_>>();
                 Packed::Fp8Block {
                     data: tensor(
                         Bytes::from_bytes_vec(codes.collect()),
@@ -113,6 +119,7 @@ fn formats() -> impl Strategy<Value = Format> {
         Just(Format::F16),
         (1usize..50, 1usize..50).prop_map(|(r, c)| Format::Fp8([r, c])),
         (1usize..3, 1usize..3).prop_map(|(r, c)| Format::Fp8([64 * r, 32 * c])),
+        (1usize..50, 1usize..3).prop_map(|(r, c)| Format::Fp8Powers([r, 32 * c])),
         (1usize..4).prop_map(|units| Format::Group(GroupCodes::Int8, 32 * units)),
         (1usize..4).prop_map(|units| Format::Group(GroupCodes::Int4, 32 * units)),
     ]
@@ -252,6 +259,25 @@ fn a_large_scale_is_multiplied_exactly() {
         x[3] = 2.0;
         let y = linear_with(set, &x, &Rows::new(&weight), 1, Activations::Full);
         assert_eq!(y, [2e30]);
+    }
+}
+
+/// Breaks with: an activation that overflows beside a scale and the factor that e4m3's bits need.
+#[test]
+fn a_large_activation_is_multiplied_exactly() {
+    let weight = Packed::<Flex>::Fp8Block {
+        data: tensor(Bytes::from_bytes_vec(vec![0x38; 64]), [2, 32], DType::U8),
+        scale: tensor(Bytes::from_elems(vec![0.5f32, 2.0]), [2, 1], DType::F32),
+        block: [1, 128],
+        shape: [2, 32],
+    };
+    for set in InstructionSet::available() {
+        for large in [1e30, f32::INFINITY] {
+            let mut x = vec![0.0; 32];
+            x[3] = large;
+            let y = linear_with(set, &x, &Rows::new(&weight), 1, Activations::Full);
+            assert_eq!(y, [0.5 * large, 2.0 * large], "{set:?}");
+        }
     }
 }
 

@@ -1,0 +1,158 @@
+//! Rows of integer codes in groups with scales of half precision.
+
+use std::ops::Range;
+
+use super::decode::{AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind};
+use super::lanes::{LANES, Lanes};
+use super::rows::{Coded, Row};
+
+/// i8 codes with an f16 scale for a number of whole units.
+#[derive(Clone, Copy)]
+pub(super) struct Int8<'a> {
+    codes: &'a [[u8; UNIT]],
+    scales: &'a [[u8; 2]],
+    units_per_scale: usize,
+}
+
+impl<'a> Int8<'a> {
+    #[inline(always)]
+    pub(super) fn new(row: Row<'a>) -> Self {
+        let Coded {
+            codes,
+            scales,
+            columns,
+        } = match row {
+            Row::Int8(coded) => coded,
+            _ => Coded::default(),
+        };
+        Int8 {
+            codes: codes.as_chunks().0,
+            scales,
+            units_per_scale: columns / UNIT,
+        }
+    }
+}
+
+impl Decode for Int8<'_> {
+    const AHEAD: usize = AHEAD_BYTES / UNIT;
+    type Factor<L: Lanes> = [L::F; 2];
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.codes.len()
+    }
+
+    #[inline(always)]
+    fn units_per_scale(&self) -> usize {
+        self.units_per_scale
+    }
+
+    #[inline(always)]
+    fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
+        half_scales(lanes, &self.scales[first..])
+    }
+
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> [L::F; 2] {
+        lanes.i8_scale(scale)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
+    }
+
+    #[inline(always)]
+    fn part(&self, units: Range<usize>) -> Self {
+        Int8 {
+            codes: &self.codes[units],
+            ..*self
+        }
+    }
+
+    #[inline(always)]
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: [L::F; 2]) -> [L::F; 2] {
+        let halves = halves::<UNIT, LANES>(&self.codes[unit]);
+        [lanes.i8(halves[0], scale), lanes.i8(halves[1], scale)]
+    }
+}
+
+/// Four-bit codes with an f16 scale for a number of whole units.
+#[derive(Clone, Copy)]
+pub(super) struct Int4<'a> {
+    codes: &'a [[u8; LANES]],
+    scales: &'a [[u8; 2]],
+    units_per_scale: usize,
+}
+
+impl<'a> Int4<'a> {
+    #[inline(always)]
+    pub(super) fn new(row: Row<'a>) -> Self {
+        let Coded {
+            codes,
+            scales,
+            columns,
+        } = match row {
+            Row::Int4(coded) => coded,
+            _ => Coded::default(),
+        };
+        Int4 {
+            codes: codes.as_chunks().0,
+            scales,
+            units_per_scale: columns / UNIT,
+        }
+    }
+}
+
+impl Decode for Int4<'_> {
+    const AHEAD: usize = AHEAD_BYTES / LANES;
+    type Factor<L: Lanes> = [L::F; 2];
+
+    #[inline(always)]
+    fn units(&self) -> usize {
+        self.codes.len()
+    }
+
+    #[inline(always)]
+    fn units_per_scale(&self) -> usize {
+        self.units_per_scale
+    }
+
+    #[inline(always)]
+    fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
+        half_scales(lanes, &self.scales[first..])
+    }
+
+    #[inline(always)]
+    fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> [L::F; 2] {
+        lanes.int4_scale(scale)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
+    }
+
+    #[inline(always)]
+    fn part(&self, units: Range<usize>) -> Self {
+        Int4 {
+            codes: &self.codes[units],
+            ..*self
+        }
+    }
+
+    #[inline(always)]
+    fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: [L::F; 2]) -> [L::F; 2] {
+        lanes.int4(&self.codes[unit], scale)
+    }
+}
+/// The first sixteen of some f16 scales, all at once.
+#[inline(always)]
+pub(super) fn half_scales<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {
+    let bytes = scales.as_flattened();
+    // Written out: a closure is not compiled for the instruction set.
+    match bytes.first_chunk() {
+        Some(bytes) => l.store(l.f16(bytes)),
+        None => l.store(l.f16(&padded(bytes))),
+    }
+}

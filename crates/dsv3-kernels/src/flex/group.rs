@@ -1,0 +1,241 @@
+//! A few rows of weights times a few tokens, in registers from the first byte to the last.
+
+use std::ops::Range;
+
+use super::decode::{Decode, NAN_CODE, UNIT};
+use super::dots::Chosen;
+use super::lanes::{LANES, Lanes, WORDS};
+
+/// Rows that are read side by side.
+pub(super) const ROWS: usize = 4;
+
+/// Where the products of a few rows go.
+pub(super) struct Group<'a, 'y, L: Lanes> {
+    pub(super) lanes: L,
+    pub(super) x: Chosen<'a>,
+    pub(super) y: &'a mut [&'y mut [f32]],
+    /// Where they stand in each token's `y`.
+    pub(super) at: Range<usize>,
+    /// Bytes from one row to the next.
+    pub(super) row_bytes: usize,
+    /// Whether a code may have been NaN.
+    pub(super) may_be_nan: bool,
+}
+
+impl<L: Lanes> Group<'_, '_, L> {
+    /// As many tokens from `t` on as fit the registers; says how many.
+    #[inline(always)]
+    pub(super) fn tokens<D: Decode>(&mut self, rows: &[D; ROWS], t: usize) -> usize {
+        match self.x.tokens() - t {
+            1 => self.tile::<D, 1>(rows, t),
+            2 => self.tile::<D, 2>(rows, t),
+            3 => self.tile::<D, 3>(rows, t),
+            _ => self.tile::<D, 4>(rows, t),
+        }
+    }
+
+    /// Four rows and `T` tokens; says how many tokens that were.
+    #[inline(always)]
+    fn tile<D: Decode, const T: usize>(&mut self, rows: &[D; ROWS], first: usize) -> usize {
+        let l = self.lanes;
+        let units = rows[0].units();
+        let mut tile = Tile {
+            lanes: l,
+            rows,
+            x: std::array::from_fn(|t| self.x.token(first + t)),
+            // The first tokens that come this way bring the rows.
+            onward: (first == 0).then_some((ROWS - 1) * self.row_bytes),
+            sums: [[l.splat(0.0); T]; ROWS],
+            largest: l.whole(0),
+        };
+        // Said once, so that the loop need not look at every index.
+        assert!(rows[1].units() >= units && rows[2].units() >= units && rows[3].units() >= units);
+        for x in &tile.x {
+            assert!(x.len() >= units);
+        }
+        // Nobody asked memory for the first rows before.
+        if self.at.start == 0 && first == 0 {
+            for unit in 0..D::AHEAD.min(units) {
+                for row in rows {
+                    row.prefetch(unit, 1, 0);
+                }
+            }
+        }
+        if L::BY_ROW {
+            tile.all_row_by_row();
+            let largest: [u8; WORDS] = bytemuck::cast(tile.largest);
+            self.may_be_nan |= largest.contains(&NAN_CODE);
+        } else {
+            tile.all_side_by_side();
+            self.may_be_nan = true;
+        }
+        let totals = reduced(l, &tile.sums);
+        for (t, y) in self.y[first..first + T].iter_mut().enumerate() {
+            for (y, totals) in y[self.at.clone()].iter_mut().zip(&totals) {
+                *y = totals[t];
+            }
+        }
+        T
+    }
+}
+
+/// Four rows and `T` tokens.
+struct Tile<'a, L: Lanes, D, const T: usize> {
+    lanes: L,
+    rows: &'a [D; ROWS],
+    x: [&'a [[f32; UNIT]]; T],
+    /// Whether memory is asked for more, and how much further that lies at the ends of the rows: in
+    /// the next group.
+    onward: Option<usize>,
+    sums: [[L::F; T]; ROWS],
+    /// Of the codes.
+    largest: L::I,
+}
+
+impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
+    /// Unit by unit, one of each row: all sums stay in registers.
+    #[inline(always)]
+    fn all_side_by_side(&mut self) {
+        let (l, rows) = (self.lanes, self.rows);
+        let (units, per_scale) = (rows[0].units(), rows[0].units_per_scale());
+        let mut scales = [[0f32; LANES]; ROWS];
+        let (mut begin, mut at) = (0, 0);
+        while begin < units {
+            let end = begin.saturating_add(per_scale).min(units);
+            if at % LANES == 0 {
+                scales[0] = rows[0].scales(l, at);
+            }
+            let shared = rows[0].factor(l, scales[0][at % LANES]);
+            let mut factors = [shared; ROWS];
+            if !D::SHARED {
+                for r in 1..ROWS {
+                    if at % LANES == 0 {
+                        scales[r] = rows[r].scales(l, at);
+                    }
+                    factors[r] = rows[r].factor(l, scales[r][at % LANES]);
+                }
+            }
+            for unit in begin..end {
+                for r in 0..ROWS {
+                    // Said again, for the compiler to keep one of them.
+                    let factor = if D::SHARED { shared } else { factors[r] };
+                    self.prefetch(&rows[r], unit, 1);
+                    let values = rows[r].unit(l, unit, factor);
+                    let mut sums = self.sums[r];
+                    self.multiply(unit, values, &mut sums);
+                    self.sums[r] = sums;
+                }
+            }
+            (begin, at) = (end, at + 1);
+        }
+    }
+
+    /// A few units of one row, then of the next: one row's sums stay in registers.
+    #[inline(always)]
+    fn all_row_by_row(&mut self) {
+        let (l, rows) = (self.lanes, self.rows);
+        let (units, per_scale) = (rows[0].units(), rows[0].units_per_scale());
+        let mut scales = [[0f32; LANES]; ROWS];
+        let (mut begin, mut at) = (0, 0);
+        while begin < units {
+            if at % LANES == 0 {
+                for (scales, row) in scales.iter_mut().zip(rows) {
+                    *scales = row.scales(l, at);
+                }
+            }
+            let here = at % LANES;
+            match (per_scale, units - begin) {
+                (1, 4..) if here <= LANES - 4 => {
+                    begin += self.row_by_row::<1, 4>(begin, &scales, here);
+                    at += 4;
+                }
+                (2, 4..) if here <= LANES - 2 => {
+                    begin += self.row_by_row::<2, 2>(begin, &scales, here);
+                    at += 2;
+                }
+                _ => {
+                    let end = begin.saturating_add(per_scale).min(units);
+                    while begin < end {
+                        begin += match end - begin {
+                            1 => self.row_by_row::<1, 1>(begin, &scales, here),
+                            2 | 3 => self.row_by_row::<2, 1>(begin, &scales, here),
+                            _ => self.row_by_row::<4, 1>(begin, &scales, here),
+                        };
+                    }
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// `S` times `U` units of each row, with scales from `at` on; says how many units.
+    #[inline(always)]
+    fn row_by_row<const U: usize, const S: usize>(
+        &mut self,
+        from: usize,
+        scales: &[[f32; LANES]; ROWS],
+        at: usize,
+    ) -> usize {
+        for r in 0..ROWS {
+            let row = &self.rows[r];
+            self.prefetch(row, from, U * S);
+            let part = row.part(from..from + U * S);
+            let mut sums = self.sums[r];
+            for s in 0..S {
+                let factor = row.factor(self.lanes, scales[r][at + s]);
+                for unit in s * U..(s + 1) * U {
+                    let values = part.unit(self.lanes, unit, factor);
+                    self.multiply(from + unit, values, &mut sums);
+                    self.largest = part.largest(self.lanes, unit, self.largest);
+                }
+            }
+            self.sums[r] = sums;
+        }
+        U * S
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, row: &D, unit: usize, count: usize) {
+        if let Some(onward) = self.onward {
+            let ahead = unit + D::AHEAD;
+            row.prefetch(ahead, count, if ahead < row.units() { 0 } else { onward });
+        }
+    }
+
+    #[inline(always)]
+    fn multiply(&self, unit: usize, values: [L::F; 2], sums: &mut [L::F; T]) {
+        let l = self.lanes;
+        for (sum, x) in sums.iter_mut().zip(&self.x) {
+            let (x, _) = x[unit].as_chunks::<LANES>();
+            *sum = D::multiply(l, values[0], l.load(&x[0]), *sum);
+            *sum = D::multiply(l, values[1], l.load(&x[1]), *sum);
+        }
+    }
+}
+
+/// The lanes of each sum added up.
+#[inline(always)]
+pub(super) fn reduced<L: Lanes, const T: usize>(
+    l: L,
+    sums: &[[L::F; T]; ROWS],
+) -> [[f32; T]; ROWS] {
+    let mut to = [[0f32; T]; ROWS];
+    // Four tokens at a time: with four rows sixteen sums.
+    let mut first = 0;
+    while first < T {
+        let mut sixteen = [l.splat(0.0); LANES];
+        for (r, sums) in sums.iter().enumerate() {
+            for t in first..(first + 4).min(T) {
+                sixteen[4 * r + t - first] = sums[t];
+            }
+        }
+        let totals = l.sums(sixteen);
+        for (r, to) in to.iter_mut().enumerate() {
+            for t in first..(first + 4).min(T) {
+                to[t] = totals[4 * r + t - first];
+            }
+        }
+        first += 4;
+    }
+    to
+}
