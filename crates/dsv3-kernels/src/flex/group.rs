@@ -176,13 +176,18 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
         scales: &[[f32; LANES]; ROWS],
         at: usize,
     ) -> usize {
-        for r in 0..ROWS {
-            let row = &self.rows[r];
+        if T == 1 && self.rows[0].units_per_scale() == usize::MAX {
+            // Nothing but these sums: those of all rows fit after all, and don't wait for each other.
+            self.unit_by_unit::<U>(from);
+            return U;
+        }
+        let rows = self.rows;
+        for (r, (row, scales)) in rows.iter().zip(scales).enumerate() {
             self.prefetch(row, from, U * S);
             let part = row.part(from..from + U * S);
             let mut sums = self.sums[r];
             for s in 0..S {
-                let factor = row.factor(self.lanes, scales[r][at + s]);
+                let factor = row.factor(self.lanes, scales[at + s]);
                 for unit in s * U..(s + 1) * U {
                     let values = part.unit(self.lanes, unit, factor);
                     self.multiply(from + unit, values, &mut sums);
@@ -192,6 +197,31 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
             self.sums[r] = sums;
         }
         U * S
+    }
+
+    /// `U` units without scales, one of each row after the other.
+    #[inline(always)]
+    fn unit_by_unit<const U: usize>(&mut self, from: usize) {
+        let (l, rows) = (self.lanes, self.rows);
+        let parts = [
+            rows[0].part(from..from + U),
+            rows[1].part(from..from + U),
+            rows[2].part(from..from + U),
+            rows[3].part(from..from + U),
+        ];
+        let factor = rows[0].factor(l, 1.0);
+        for row in rows {
+            self.prefetch(row, from, U);
+        }
+        for unit in 0..U {
+            for (r, part) in parts.iter().enumerate() {
+                let values = part.unit(l, unit, factor);
+                let mut sums = self.sums[r];
+                self.multiply(from + unit, values, &mut sums);
+                self.sums[r] = sums;
+                self.largest = part.largest(l, unit, self.largest);
+            }
+        }
     }
 
     #[inline(always)]
