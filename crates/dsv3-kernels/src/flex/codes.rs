@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::decode::{AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind};
+use super::decode::{AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind, with_scales};
 use super::lanes::{LANES, Lanes};
 use super::rows::{Coded, Row};
 
@@ -37,15 +37,7 @@ impl Decode for Int8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
     type Factor<L: Lanes> = [L::F; 2];
 
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
+    with_scales!(Int8);
 
     #[inline(always)]
     fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
@@ -55,19 +47,6 @@ impl Decode for Int8<'_> {
     #[inline(always)]
     fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> [L::F; 2] {
         lanes.i8_scale(scale)
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
-    }
-
-    #[inline(always)]
-    fn part(&self, units: Range<usize>) -> Self {
-        Int8 {
-            codes: &self.codes[units],
-            ..*self
-        }
     }
 
     #[inline(always)]
@@ -108,15 +87,7 @@ impl Decode for Int4<'_> {
     const AHEAD: usize = AHEAD_BYTES / LANES;
     type Factor<L: Lanes> = [L::F; 2];
 
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
+    with_scales!(Int4);
 
     #[inline(always)]
     fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
@@ -129,23 +100,11 @@ impl Decode for Int4<'_> {
     }
 
     #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
-    }
-
-    #[inline(always)]
-    fn part(&self, units: Range<usize>) -> Self {
-        Int4 {
-            codes: &self.codes[units],
-            ..*self
-        }
-    }
-
-    #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: [L::F; 2]) -> [L::F; 2] {
         lanes.int4(&self.codes[unit], scale)
     }
 }
+
 /// The first sixteen of some f16 scales, all at once.
 #[inline(always)]
 pub(super) fn half_scales<L: Lanes>(l: L, scales: &[[u8; 2]]) -> [f32; LANES] {

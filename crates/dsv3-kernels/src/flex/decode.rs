@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::codes::{Int4, Int8};
 use super::formats::{Bf16, F16, F32, Fp8};
-use super::lanes::{Kernel, LANES, Lanes, prefetch};
+use super::lanes::{Kernel, LANES, Lanes, NAN_CODE, prefetch};
 use super::rows::Row;
 
 /// Columns that are decoded in one go.
@@ -93,9 +93,6 @@ impl Decoded<'_> {
         rest.fill(0.0);
     }
 }
-
-/// e4m3's NaN without its sign: no code is larger.
-pub(super) const NAN_CODE: u8 = 0x7f;
 
 /// Whether any e4m3 code is NaN.
 #[inline(always)]
@@ -195,6 +192,35 @@ macro_rules! without_scales {
     };
 }
 pub(super) use without_scales;
+
+/// What of [`Decode`] is the same in all formats of codes with scales.
+macro_rules! with_scales {
+    ($of:ident) => {
+        #[inline(always)]
+        fn units(&self) -> usize {
+            self.codes.len()
+        }
+
+        #[inline(always)]
+        fn units_per_scale(&self) -> usize {
+            self.units_per_scale
+        }
+
+        #[inline(always)]
+        fn prefetch(&self, unit: usize, count: usize, distance: usize) {
+            prefetch_behind(self.codes.as_ptr(), unit, count, distance);
+        }
+
+        #[inline(always)]
+        fn part(&self, units: Range<usize>) -> Self {
+            $of {
+                codes: &self.codes[units],
+                ..*self
+            }
+        }
+    };
+}
+pub(super) use with_scales;
 
 /// Two halves of a unit of `N` bytes, `H = N / 2`.
 #[inline(always)]

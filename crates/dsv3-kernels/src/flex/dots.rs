@@ -18,6 +18,9 @@ use super::pairs::{Bf16Pairs, Fp8Pairs, are_powers, pairs_of};
 use super::rows::{Blocks, Row, Rows, View};
 use crate::packed::{GroupCodes, HalfFormat};
 
+/// Most tokens that e4m3's scales are multiplied to: more meet decoded rows.
+const FEW: usize = <Fp8<'static> as Decode>::BUFFERED_FROM - 1;
+
 /// Activations `[T, in]`, padded with zeros to whole units.
 pub(super) struct Activated<'a> {
     /// `[T, units]`
@@ -239,22 +242,23 @@ impl<'y, L: Lanes> Groups<'_, 'y, L> {
             return;
         }
         // Rows that share their scales: those of few tokens are multiplied once, not each weight.
+        let which: [usize; FEW] = std::array::from_fn(|t| t);
         let mut scaled = std::mem::take(&mut self.buffer.scaled);
         let mut start = self.range.start;
         while start < self.range.end {
             let end = self.range.end.min(blocks.end(start));
             let is_scaled = scale(self.lanes, self.x, &blocks.row(start), &mut scaled);
+            let x = Activated {
+                units: scaled.as_slice().into(),
+                tokens,
+                are_pairs: false,
+            };
             for at in (start..end).step_by(ROWS) {
                 let rows = at..end.min(at + ROWS);
                 let may_be_nan = if is_scaled {
-                    let x = Activated {
-                        units: scaled.as_slice().into(),
-                        tokens,
-                        are_pairs: false,
-                    };
                     let mut beside = Groups {
                         lanes: self.lanes,
-                        x: x.chosen(&[0, 1, 2, 3][..tokens]),
+                        x: x.chosen(&which[..tokens]),
                         y: &mut *self.y,
                         range: self.range.clone(),
                         row_bytes: self.row_bytes,

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::decode::{AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind, without_scales};
+use super::decode::{
+    AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind, with_scales, without_scales,
+};
 use super::lanes::{E4M3_UNBIAS, LANES, Lanes};
 use super::rows::Row;
 
@@ -25,8 +27,10 @@ macro_rules! unscaled {
         }
 
         impl Decode for $name<'_> {
-            without_scales!($name);
             const AHEAD: usize = AHEAD_BYTES / (2 * $bytes);
+
+            without_scales!($name);
+
             #[inline(always)]
             fn prefetch(&self, unit: usize, count: usize, distance: usize) {
                 prefetch_behind(self.0.as_ptr(), unit, count, distance);
@@ -60,8 +64,10 @@ impl<'a> F32<'a> {
 }
 
 impl Decode for F32<'_> {
-    without_scales!(F32);
     const AHEAD: usize = AHEAD_BYTES / (4 * UNIT);
+
+    without_scales!(F32);
+
     #[inline(always)]
     fn prefetch(&self, unit: usize, count: usize, distance: usize) {
         prefetch_behind::<{ 4 * UNIT }>(self.0.as_ptr().cast(), unit, count, distance);
@@ -79,8 +85,10 @@ impl Decode for F32<'_> {
 pub(super) struct Buffered<'a>(pub(super) &'a [[f32; UNIT]]);
 
 impl Decode for Buffered<'_> {
-    without_scales!(Buffered);
     const AHEAD: usize = 0;
+
+    without_scales!(Buffered);
+
     /// It lies in the cache.
     #[inline(always)]
     fn prefetch(&self, _: usize, _: usize, _: usize) {}
@@ -123,15 +131,7 @@ impl Decode for Fp8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
     type Factor<L: Lanes> = L::F;
 
-    #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
+    with_scales!(Fp8);
 
     #[inline(always)]
     fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
@@ -142,19 +142,6 @@ impl Decode for Fp8<'_> {
     #[inline(always)]
     fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> L::F {
         lanes.splat(scale * E4M3_UNBIAS)
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
-    }
-
-    #[inline(always)]
-    fn part(&self, units: Range<usize>) -> Self {
-        Fp8 {
-            codes: &self.codes[units],
-            ..*self
-        }
     }
 
     #[inline(always)]
@@ -180,8 +167,10 @@ impl<'a> E4m3<'a> {
 }
 
 impl Decode for E4m3<'_> {
-    without_scales!(E4m3);
     const AHEAD: usize = AHEAD_BYTES / UNIT;
+
+    without_scales!(E4m3);
+
     #[inline(always)]
     fn prefetch(&self, unit: usize, count: usize, distance: usize) {
         prefetch_behind(self.0.as_ptr(), unit, count, distance);

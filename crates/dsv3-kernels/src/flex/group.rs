@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::decode::{Decode, NAN_CODE, UNIT};
+use super::decode::{Decode, UNIT};
 use super::dots::Chosen;
-use super::lanes::{LANES, Lanes, WORDS};
+use super::lanes::{LANES, Lanes, NAN_CODE, WORDS};
 
 /// Rows that are read side by side.
 pub(super) const ROWS: usize = 4;
@@ -61,7 +61,7 @@ impl<L: Lanes> Group<'_, '_, L> {
                 }
             }
         }
-        if L::BY_ROW {
+        if L::KEEPS_ONE_ROW {
             tile.all_row_by_row();
             let largest: [u8; WORDS] = bytemuck::cast(tile.largest);
             self.may_be_nan |= largest.contains(&NAN_CODE);

@@ -114,12 +114,12 @@ impl IntegerDots<'_, '_> {
             for panel in 0..panels {
                 let first = rows.start + panel * PANEL_ROWS;
                 let rows = first..(first + PANEL_ROWS).min(rows.end);
-                match tokens <= L::BY_ROWS {
+                match tokens <= L::UNTURNED_TOKENS {
                     true => self.by_rows(l, panel, &rows, &span),
                     false => self.turn(l, panel, &rows, &span),
                 }
             }
-            if tokens <= L::BY_ROWS {
+            if tokens <= L::UNTURNED_TOKENS {
                 continue;
             }
             for first in (0..tokens).step_by(TOKENS) {

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, without_scales};
+use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, with_scales, without_scales};
 use super::formats::{Fp8, first_scales};
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
@@ -77,10 +77,12 @@ impl<'a> Bf16Pairs<'a> {
 }
 
 impl Decode for Bf16Pairs<'_> {
-    without_scales!(Bf16Pairs);
     const AHEAD: usize = AHEAD_BYTES / (2 * COLUMNS);
     /// Decoding is one instruction, which a buffer would cost as well.
     const BUFFERED_FROM: usize = 65;
+
+    without_scales!(Bf16Pairs);
+
     #[inline(always)]
     fn prefetch(&self, unit: usize, count: usize, distance: usize) {
         prefetch_behind(self.0.as_ptr(), unit, count, distance);
@@ -108,37 +110,16 @@ impl Decode for Fp8Pairs<'_> {
     const SHARED: bool = true;
     type Factor<L: Lanes> = [L::F; 5];
 
+    with_scales!(Fp8);
+
     #[inline(always)]
     fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> [L::F; 5] {
         lanes.e4m3_scale(scale)
     }
 
     #[inline(always)]
-    fn units(&self) -> usize {
-        self.codes.len()
-    }
-
-    #[inline(always)]
-    fn units_per_scale(&self) -> usize {
-        self.units_per_scale
-    }
-
-    #[inline(always)]
     fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
         first_scales(&self.scales[first..])
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind(self.codes.as_ptr(), unit, count, distance);
-    }
-
-    #[inline(always)]
-    fn part(&self, units: Range<usize>) -> Self {
-        Fp8 {
-            codes: &self.codes[units],
-            ..*self
-        }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytemuck::cast;
 use pulp::x86::V3;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, WORDS};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ impl Avx2 {
 }
 
 impl Lanes for Avx2 {
-    const BY_ROW: bool = true;
+    const KEEPS_ONE_ROW: bool = true;
     type F = Halves;
     type I = [__m256i; 2];
 
@@ -278,11 +278,11 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn larger(self, so_far: Self::I, codes: &[u8; 2 * LANES]) -> Self::I {
         let simd = self.0.avx2;
-        let codes = simd._mm256_and_si256(cast(*codes), cast([0x7fu8; 32]));
+        let codes = simd._mm256_and_si256(cast(*codes), cast([NAN_CODE; 32]));
         [simd._mm256_max_epu8(so_far[0], codes), so_far[1]]
     }
 
-    const BY_ROWS: usize = 4;
+    const UNTURNED_TOKENS: usize = 4;
 
     /// Products of codes without their signs and activations with them, in pairs, which stay within
     /// 16 bits: 2 · 128 · 127.

@@ -37,6 +37,9 @@ pub(in crate::flex) const E4M3_UNBIAS: f32 = f32::from_bits((120 + 127) << 23);
 /// Where exponent and fraction of an e4m3 code stand in an f32, with its sign at the top.
 const E4M3_BITS: u32 = 0x87f0_0000;
 
+/// e4m3's NaN without its sign: no code is larger.
+pub(in crate::flex) const NAN_CODE: u8 = 0x7f;
+
 /// What the sixteen codes of int4 stand for, before the scale.
 const INT4_VALUES: [f32; LANES] = [
     -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
@@ -48,7 +51,7 @@ pub(in crate::flex) trait Lanes: Copy {
     /// that or less keeps sums, and tiles are smaller.
     const IS_WIDE: bool = false;
     /// Whether the sums of one row at a time are all that the registers hold.
-    const BY_ROW: bool = false;
+    const KEEPS_ONE_ROW: bool = false;
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
@@ -122,14 +125,14 @@ pub(in crate::flex) trait Lanes: Copy {
     fn larger(self, so_far: Self::I, codes: &[u8; 2 * LANES]) -> Self::I {
         let mut so_far: [u8; WORDS] = cast(so_far);
         for (so_far, code) in so_far.iter_mut().zip(codes) {
-            *so_far = (*so_far).max(code & 0x7f);
+            *so_far = (*so_far).max(code & NAN_CODE);
         }
         cast(so_far)
     }
 
     /// So many tokens meet rows of integer codes where those lie, by `int8_rows` and `int4_rows`;
     /// more of them meet turned rows.
-    const BY_ROWS: usize = 0;
+    const UNTURNED_TOKENS: usize = 0;
     /// For each row `start + Σ codes · x` over these of its units, i8, the whole sum rounded to
     /// nearest. No `x` is -128.
     #[inline(always)]
