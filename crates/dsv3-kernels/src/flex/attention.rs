@@ -199,13 +199,14 @@ impl Call<'_> {
         y: &mut [&mut [f32]],
         buffer: &mut Buffer,
     ) {
-        InstructionSet::best().run(Dots {
+        let dots = Dots {
             x,
             rows: self.kv_b,
             range,
             y,
             buffer,
-        });
+        };
+        dots.run(InstructionSet::best());
     }
 
     /// For each row of a span, how many cached tokens it sees, as often as there are heads.

@@ -27,6 +27,7 @@ mod pairs;
 mod product;
 mod route;
 mod rows;
+mod sweep;
 mod team;
 mod training;
 mod vector;

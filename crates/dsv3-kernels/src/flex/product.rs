@@ -141,13 +141,14 @@ impl Product<'_> {
         buffer: &mut Buffer,
     ) {
         match self {
-            Product::Floats { x, which, rows } => set.run(Dots {
+            Product::Floats { x, which, rows } => Dots {
                 x: x.chosen(which),
                 rows,
                 range,
                 y,
                 buffer: &mut buffer.floats,
-            }),
+            }
+            .run(set),
             Product::Integers { x, which, rows } => set.run(IntegerDots {
                 x,
                 which,

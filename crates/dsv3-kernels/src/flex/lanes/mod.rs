@@ -264,8 +264,9 @@ impl InstructionSet {
         false
     }
 
-    /// Run `kernel` with it.
-    #[inline]
+    /// Run `kernel` with it. Not to be inlined: a kernel is large, and there is one of it for each
+    /// place that it is inlined to.
+    #[inline(never)]
     pub(in crate::flex) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             InstructionSet::Portable => portable::Portable.compiled(kernel),

@@ -38,13 +38,14 @@ fn halves(values: &[u16], [out, input]: [usize; 2]) -> Rows {
 fn product(set: InstructionSet, x: &Activated<'_>, rows: &Rows, tokens: usize) -> Vec<u32> {
     let which: Vec<usize> = (0..tokens).collect();
     let mut y = vec![0f32; tokens * rows.out()];
-    set.run(Dots {
+    let dots = Dots {
         x: x.chosen(&which),
         rows,
         range: 0..rows.out(),
         y: &mut y.chunks_exact_mut(rows.out()).collect::<Vec<_>>(),
         buffer: &mut Buffer::default(),
-    });
+    };
+    dots.run(set);
     // One NaN is as good as another.
     let bits = y
         .iter()
