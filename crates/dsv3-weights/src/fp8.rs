@@ -266,13 +266,18 @@ pub fn dequantize_block(
         .zip(scale.par_chunks(across))
         .for_each(|((out, codes), scales)| {
             for (out, codes) in out.chunks_exact_mut(cols).zip(codes.chunks_exact(cols)) {
-                let groups = out.chunks_mut(block[1]).zip(codes.chunks(block[1]));
-                for ((out, codes), scale) in groups.zip(scales) {
-                    for (y, code) in out.iter_mut().zip(codes) {
-                        *y = e4m3_to_f32(*code) * scale;
-                    }
-                }
+                dequantize_row(codes, scales, block[1], out);
             }
         });
     Ok(out)
+}
+
+/// One row of the same, into as many `out`; `block` is not 0.
+pub(crate) fn dequantize_row(codes: &[u8], scales: &[f32], block: usize, out: &mut [f32]) {
+    let groups = out.chunks_mut(block).zip(codes.chunks(block));
+    for ((out, codes), scale) in groups.zip(scales) {
+        for (y, code) in out.iter_mut().zip(codes) {
+            *y = e4m3_to_f32(*code) * scale;
+        }
+    }
 }

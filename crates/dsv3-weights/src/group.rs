@@ -17,9 +17,10 @@ use rayon::prelude::*;
 
 use crate::WeightsError;
 
+mod fit;
 mod quantize;
 
-pub(crate) use quantize::{Scales, check_importance, pack_rows, packable};
+pub(crate) use quantize::{Scales, check_importance, pack_row, packable};
 pub use quantize::{quantize_group, quantize_group_fitted};
 
 /// Columns of one int4 unit; groups and input dimensions are multiples of it.

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use crate::WeightsError;
 use crate::checkpoint::INDEX_FILE;
 
+mod beside;
 mod partial;
 mod shard;
 mod writer;
 
 pub(crate) use partial::Partial;
 pub(crate) use shard::{Job, Note, ROUNDING_KEY, Shard, Wanted, plan};
-use writer::ShardWriter;
 
 /// The largest file by default, as those of the published checkpoint.
 pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// Takes bytes of one of a job's outputs (0 the weight, 1 its scales) at an offset into it.
-pub(crate) type Sink<'a> = dyn FnMut(usize, u64, &[u8]) -> Result<(), WeightsError> + 'a;
+pub(crate) type Sink<'a> = dyn FnMut(usize, u64, Vec<u8>) -> Result<(), WeightsError> + 'a;
 
 /// Hands all bytes of a job to a sink, each once.
 pub(crate) type Values<'a, T> = dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), WeightsError> + 'a;
@@ -142,21 +142,21 @@ impl Run<'_> {
     ) -> Result<(), WeightsError> {
         let (path, file) = self.partial.create_temporary(shard)?;
         let left = self.bytes_total - self.bytes_done;
-        let mut writer = ShardWriter::new(file, path, shard, left)?;
-        for job in &shard.jobs {
-            let first = self.bytes_done;
-            self.tick(&job.name, 0)?;
-            values(job, &mut |output, at, bytes| {
-                let slot = job.slots.get(output).copied().unwrap_or(usize::MAX);
-                writer.write_at(slot, at, bytes)?;
-                self.tick(&job.name, bytes.len() as u64)
-            })?;
-            debug_assert_eq!(self.bytes_done - first, shard.bytes_of(job));
-            self.tensors_done += 1;
-        }
-        let file = writer.into_inner();
-        file.sync_all()
-            .map_err(WeightsError::io("flush", self.partial.dir()))?;
+        beside::write(&file, path, shard, left, |pieces| {
+            for job in &shard.jobs {
+                let first = self.bytes_done;
+                self.tick(&job.name, 0)?;
+                values(job, &mut |output, at, bytes| {
+                    let slot = job.slots.get(output).copied().unwrap_or(usize::MAX);
+                    let count = bytes.len() as u64;
+                    pieces(slot, at, bytes)?;
+                    self.tick(&job.name, count)
+                })?;
+                debug_assert_eq!(self.bytes_done - first, shard.bytes_of(job));
+                self.tensors_done += 1;
+            }
+            Ok(())
+        })?;
         drop(file);
         self.partial.complete(shard)
     }

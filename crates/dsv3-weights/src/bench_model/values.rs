@@ -54,10 +54,10 @@ fn write_fp8(
         let (shape, first) = ([step.min(rows - row), cols], row * cols);
         let values = draw.values(first, shape[0] * cols); // [rows of the chunk, cols]
         let packed = fp8::quantize_block(&values, shape, block, quantization.scale_fmt)?;
-        sink(0, first as u64, &packed.data)?;
-        let scales = f32_bytes(&packed.scale);
-        sink(1, scales_done, &scales)?;
+        sink(0, first as u64, packed.data)?;
+        let (at, scales) = (scales_done, f32_bytes(&packed.scale));
         scales_done += scales.len() as u64;
+        sink(1, at, scales)?;
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ impl Draw {
         let total: usize = shape.iter().product();
         for first in (0..total).step_by(CHUNK_ELEMENTS) {
             let values = self.values(first, CHUNK_ELEMENTS.min(total - first));
-            sink(0, (first * size) as u64, &encode(&values))?;
+            sink(0, (first * size) as u64, encode(&values))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::group::{GroupFormat, pack_rows, packable};
+use crate::group::{GroupFormat, pack_row, packable};
 use crate::output::{Job, Sink};
 use crate::stacked::{Stack, part_names};
 use crate::{AdapterFactors, Checkpoint, Dtype, TensorView, WeightsError, decode, fp8};
@@ -13,7 +13,7 @@ use crate::{AdapterFactors, Checkpoint, Dtype, TensorView, WeightsError, decode,
 use super::outputs::{Action, Outputs, Task};
 
 /// How many elements are held as f32 at once, unless one row of blocks has more.
-const CHUNK_ELEMENTS: usize = 1 << 22;
+const CHUNK_ELEMENTS: usize = 1 << 21;
 
 pub(super) fn run(
     checkpoint: &Checkpoint,
@@ -31,12 +31,12 @@ pub(super) fn run(
         Action::CopyQuantized => {
             copy_codes(&tensor, sink)?;
             let (_, scales) = checkpoint.block_scales(&tensor)?;
-            sink(1, 0, &f32_bytes(&scales))
+            sink(1, 0, f32_bytes(&scales))
         }
         Action::Cast(dtype) if job.task.merged == 0 => cast(&tensor, dtype, sink),
         Action::Cast(dtype) | Action::Dequantize(dtype) => walk.by_rows(|first, _, values| {
             let at = (first * dtype.size_bytes()) as u64;
-            sink(0, at, &encode(&tensor, first, values, dtype)?)
+            sink(0, at, encode(&tensor, first, values, dtype)?)
         }),
         Action::Quantize | Action::Requantize => {
             let fmt = outputs.scale_fmt;
@@ -44,20 +44,15 @@ pub(super) fn run(
             walk.by_rows(|first, shape, values| {
                 refuse_not_finite(&tensor, first, values)?;
                 let quantized = fp8::quantize_block(values, shape, outputs.block, fmt)?;
-                sink(0, first as u64, &quantized.data)?;
-                let bytes = f32_bytes(&quantized.scale);
-                sink(1, scales_done, &bytes)?;
+                sink(0, first as u64, quantized.data)?;
+                let (at, bytes) = (scales_done, f32_bytes(&quantized.scale));
                 scales_done += bytes.len() as u64;
-                Ok(())
+                sink(1, at, bytes)
             })
         }
         Action::Pack(format) | Action::PackStack(format, _) => {
-            walk.by_rows(|first, [_, columns], values| {
-                refuse_not_packable(&tensor, first, values)?;
-                let at = first / columns * format.row_bytes(columns);
-                let scales = outputs.scales(tensor.name(), columns);
-                sink(0, at as u64, &pack_rows(values, columns, format, &scales))
-            })
+            walk.must_be_matrix()?;
+            pack(&[walk], format, outputs, sink, &mut 0)
         }
     }
 }
@@ -76,34 +71,55 @@ fn pack_stack(
     let parts = stack.of_expert().len();
     let sources: Vec<String> =
         part_names(prefix, stack, checkpoint.args().n_routed_experts).collect();
-    let mut at = 0;
+    let mut done = 0;
     for expert in sources.chunks(parts) {
         let walks = expert
             .iter()
             .map(|source| Walk::new(checkpoint, checkpoint.tensor(source)?, outputs))
             .collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = walks.first() else {
-            continue;
-        };
-        let columns = first.columns;
-        for rows in first.chunks() {
-            let mut values = Vec::with_capacity(walks.len());
-            for walk in &walks {
-                let part = walk.read(rows.clone())?; // [rows, in]
-                refuse_not_packable(&walk.tensor, rows.start * columns, &part)?;
-                values.push(part);
-            }
-            let mut all = Vec::with_capacity(rows.len() * parts * columns);
-            for row in 0..rows.len() {
-                let row = row * columns..(row + 1) * columns;
-                all.extend(values.iter().filter_map(|v| v.get(row.clone())).flatten());
-            }
-            // Gate and up have the same input.
-            let scales = outputs.scales(first.tensor.name(), columns);
-            let bytes = pack_rows(&all, columns, format, &scales);
-            sink(0, at, &bytes)?;
-            at += bytes.len() as u64;
+        pack(&walks, format, outputs, sink, &mut done)?;
+    }
+    Ok(())
+}
+
+/// The rows of matrices with the same input, in turn, packed to what follows the first `done`
+/// bytes.
+fn pack(
+    walks: &[Walk<'_>],
+    format: GroupFormat,
+    outputs: &Outputs<'_>,
+    sink: &mut Sink<'_>,
+    done: &mut u64,
+) -> Result<(), WeightsError> {
+    let Some(first) = walks.first() else {
+        return Ok(());
+    };
+    let columns = first.columns;
+    let row_bytes = format.row_bytes(columns);
+    let scales = outputs.scales(first.tensor.name(), columns);
+    for rows in first.chunks() {
+        let mut packed = vec![0; rows.len() * walks.len() * row_bytes];
+        // The rows of a task meet one another in no order; the first that is refused is named.
+        let refused = packed
+            .par_chunks_exact_mut(row_bytes)
+            .enumerate()
+            .map_init(
+                || vec![0f32; columns],
+                |values, (i, to)| {
+                    let (walk, row) = (&walks[i % walks.len()], rows.start + i / walks.len());
+                    walk.row(row, values)?;
+                    refuse_not_packable(&walk.tensor, row * columns, values)?;
+                    pack_row(values, format, &scales, to);
+                    Ok(())
+                },
+            )
+            .find_map_first(Result::err);
+        if let Some(refused) = refused {
+            return Err(refused);
         }
+        let at = *done;
+        *done += packed.len() as u64;
+        sink(0, at, packed)?;
     }
     Ok(())
 }
@@ -178,18 +194,45 @@ impl<'a> Walk<'a> {
         Ok(values)
     }
 
+    /// One row as f32, changed if there is a change.
+    fn row(&self, row: usize, values: &mut [f32]) -> Result<(), WeightsError> {
+        let width = self.columns * self.tensor.dtype().size_bytes();
+        let bytes = self.tensor.as_slice().get(row * width..(row + 1) * width);
+        let bytes = bytes.unwrap_or_default();
+        match &self.scales {
+            Some(scales) => {
+                let across = self.columns.div_ceil(self.block[1]);
+                let scales = scales
+                    .get(row / self.block[0] * across..)
+                    .unwrap_or_default();
+                fp8::dequantize_row(bytes, scales, self.block[1], values);
+            }
+            None if decode::into_f32(self.tensor.dtype(), bytes, values) => {}
+            None => return Err(wrong_dtype(&self.tensor)),
+        }
+        if let Some(change) = self.change {
+            change.add_to(row, values);
+        }
+        Ok(())
+    }
+
+    fn must_be_matrix(&self) -> Result<(), WeightsError> {
+        if self.tensor.shape().len() == 2 {
+            return Ok(());
+        }
+        Err(WeightsError::NotAMatrix {
+            file: self.tensor.file().into(),
+            tensor: self.tensor.name().into(),
+            found: self.tensor.shape().into(),
+        })
+    }
+
     /// Walks by whole rows of blocks: `each(first element, [rows, in], values)`.
     fn by_rows(
         &self,
         mut each: impl FnMut(usize, [usize; 2], &[f32]) -> Result<(), WeightsError>,
     ) -> Result<(), WeightsError> {
-        if self.tensor.shape().len() != 2 {
-            return Err(WeightsError::NotAMatrix {
-                file: self.tensor.file().into(),
-                tensor: self.tensor.name().into(),
-                found: self.tensor.shape().into(),
-            });
-        }
+        self.must_be_matrix()?;
         for rows in self.chunks() {
             let (first, shape) = (rows.start * self.columns, [rows.len(), self.columns]);
             each(first, shape, &self.read(rows)?)?;
@@ -205,7 +248,7 @@ fn copy(tensor: &TensorView<'_>, check: bool, sink: &mut Sink<'_>) -> Result<(),
         if check {
             refuse_not_finite(tensor, first, &floats(tensor, bytes)?)?;
         }
-        sink(0, (first * element) as u64, bytes)?;
+        sink(0, (first * element) as u64, bytes.to_vec())?;
         first += bytes.len() / element;
     }
     Ok(())
@@ -218,7 +261,7 @@ fn copy_codes(tensor: &TensorView<'_>, sink: &mut Sink<'_>) -> Result<(), Weight
         if let Some(at) = codes.iter().position(|c| c & 0x7f == 0x7f) {
             return Err(not_finite(tensor, first + at));
         }
-        sink(0, first as u64, codes)?;
+        sink(0, first as u64, codes.to_vec())?;
         first += codes.len();
     }
     Ok(())
@@ -230,19 +273,23 @@ fn cast(tensor: &TensorView<'_>, dtype: Dtype, sink: &mut Sink<'_>) -> Result<()
     for bytes in tensor.as_slice().chunks(CHUNK_ELEMENTS * element) {
         let values = floats(tensor, bytes)?;
         let out = encode(tensor, first, &values, dtype)?;
-        sink(0, (first * dtype.size_bytes()) as u64, &out)?;
+        sink(0, (first * dtype.size_bytes()) as u64, out)?;
         first += values.len();
     }
     Ok(())
 }
 
 fn floats(tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Vec<f32>, WeightsError> {
-    decode::to_f32(tensor.dtype(), bytes).ok_or_else(|| WeightsError::WrongDtype {
+    decode::to_f32(tensor.dtype(), bytes).ok_or_else(|| wrong_dtype(tensor))
+}
+
+fn wrong_dtype(tensor: &TensorView<'_>) -> WeightsError {
+    WeightsError::WrongDtype {
         file: tensor.file().into(),
         tensor: tensor.name().into(),
         found: tensor.dtype(),
         expected: "F32, BF16, F16 and F8_E4M3",
-    })
+    }
 }
 
 /// As bytes of f32 or bf16.
@@ -294,10 +341,12 @@ fn refuse_not_packable(
     first: usize,
     x: &[f32],
 ) -> Result<(), WeightsError> {
-    match x.iter().position(|x| !packable(*x)) {
-        Some(at) => Err(not_finite(tensor, first + at)),
-        None => Ok(()),
+    // All of them looked at: that is made vectors of.
+    if x.iter().fold(true, |all, x| all & packable(*x)) {
+        return Ok(());
     }
+    let at = x.iter().position(|x| !packable(*x)).unwrap_or_default();
+    Err(not_finite(tensor, first + at))
 }
 
 fn not_finite(tensor: &TensorView<'_>, index: usize) -> WeightsError {

@@ -64,10 +64,6 @@ impl<'a, W: Write + Seek> ShardWriter<'a, W> {
         self.needed = self.needed.saturating_sub(bytes.len() as u64);
         Ok(())
     }
-
-    pub(super) fn into_inner(self) -> W {
-        self.file
-    }
 }
 
 #[cfg(test)]
