@@ -34,6 +34,7 @@ pub(super) fn importance(
     );
     for window in &windows {
         if listening.pressed() {
+            bar.finish_and_clear();
             return Ok(None);
         }
         let mut batch = ForwardBatch::default();

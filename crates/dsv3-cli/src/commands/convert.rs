@@ -102,7 +102,14 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     if let Some(text) = args.calibrate.as_ref().filter(|_| !refused) {
         match calibrate::importance(global, text, &listening)? {
             Some(found) => options.importance = Some(found),
-            None => return interrupted(),
+            None => {
+                eprintln!(
+                    "interrupted while reading {}; nothing of this run is kept, the same command \
+                     reads it again",
+                    text.display()
+                );
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
         }
     }
     let bar = progress_bar(

@@ -67,14 +67,15 @@ pub(super) fn run(
     workload: &Workload,
     listening: &Listening,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let kinds = workload.prompts.len() + workload.depths.len();
-    let ticks = workload.batches.len() * kinds * (1 + workload.repeat);
-    let bar = progress_bar(ticks as u64, "measuring {bar:30} {pos}/{len} {msg}");
+    let bar = progress_bar(
+        cost_of_all(workload),
+        "measuring {bar:30} {percent} %, {eta} left: {msg}",
+    );
     let mut measured = Vec::new();
     'all: for batch in &workload.batches {
         let mut sequences = Sequences::new(model, workload, *batch, listening, &bar);
         for tokens in &workload.prompts {
-            let work = Work::prefill(*tokens, sequences.step());
+            let work = Work::prefill(*tokens, workload.step(*batch));
             measured.extend(sequences.measure(work, workload.repeat)?);
             if listening.pressed() {
                 break 'all;
@@ -89,8 +90,38 @@ pub(super) fn run(
             }
         }
     }
+    debug_assert!(listening.pressed() || bar.position() == cost_of_all(workload));
     bar.finish_and_clear();
     Ok(measured)
+}
+
+/// What a pass costs beside its tokens, in tokens: reading the weights takes about as long as the
+/// arithmetic of a few. Only the time that is left is estimated by it.
+const READING: u64 = 3;
+
+/// What so many tokens of every sequence cost, `step` of each at a time.
+fn cost(tokens: usize, step: usize, batch: usize) -> u64 {
+    READING * tokens.div_ceil(step) as u64 + (tokens * batch) as u64
+}
+
+/// What all passes of `workload` cost, those that fill caches too.
+fn cost_of_all(workload: &Workload) -> u64 {
+    let rounds = 1 + workload.repeat as u64;
+    let mut all = 0;
+    for batch in &workload.batches {
+        let step = workload.step(*batch);
+        let mut filled = 0;
+        for tokens in &workload.prompts {
+            all += rounds * cost(*tokens, step, *batch);
+            filled = filled.max(*tokens);
+        }
+        for depth in &workload.depths {
+            all += cost(depth.saturating_sub(filled), step, *batch);
+            all += rounds * cost(workload.decode, 1, *batch);
+            filled = filled.max(depth + workload.decode);
+        }
+    }
+    all
 }
 
 /// Tokens of every sequence, and how many of each are one pass.
@@ -133,8 +164,8 @@ struct Sequences<'a> {
     cache: LatentCache,
     blocks: usize,
     batch: usize,
-    /// Tokens of one pass over prompts, of all sequences together.
-    batch_tokens: usize,
+    /// Tokens of each that one pass over prompts has.
+    step: usize,
     /// Tokens of each that are in the cache.
     filled: usize,
     listening: &'a Listening,
@@ -156,25 +187,19 @@ impl<'a> Sequences<'a> {
             cache: model.new_cache(blocks * batch, BLOCK),
             blocks,
             batch,
-            batch_tokens: workload.batch_tokens,
+            step: workload.step(batch),
             filled: 0,
             listening,
             bar,
         }
     }
 
-    /// Tokens of each sequence that one pass over prompts has.
-    fn step(&self) -> usize {
-        (self.batch_tokens / self.batch).max(1)
-    }
-
     /// Fill the cache up to `depth`, untimed.
     fn fill(&mut self, depth: usize) -> anyhow::Result<()> {
-        let step = self.step();
         self.bar
             .set_message(format!("filling the cache to {depth}"));
         while self.filled < depth && !self.listening.pressed() {
-            let to = (self.filled + step).min(depth);
+            let to = (self.filled + self.step).min(depth);
             self.pass(&self.batch_of(self.filled, to), &mut ())?;
             self.filled = to;
         }
@@ -204,7 +229,6 @@ impl<'a> Sequences<'a> {
             operations += operations::of_pass(self.model.args(), pass);
         }
         self.filled = self.filled.max(depth + tokens);
-        self.bar.inc(1);
 
         let mut repeats = Vec::with_capacity(repeat);
         'repeats: for _ in 0..repeat {
@@ -217,7 +241,6 @@ impl<'a> Sequences<'a> {
                 times.end();
             }
             repeats.push(ByPart::of_times(&times));
-            self.bar.inc(1);
         }
         let repeated = repeats.len();
         tracing::info!(kind, tokens, depth, batch, repeated, "measured");
@@ -239,6 +262,7 @@ impl<'a> Sequences<'a> {
         let logits = output.logits.try_into_data(); // [batch, vocab]
         let logits = logits.map_err(|error| anyhow!("the device failed in a pass: {error}"))?;
         std::hint::black_box(logits);
+        self.bar.inc(READING + batch.tokens.len() as u64);
         Ok(())
     }
 

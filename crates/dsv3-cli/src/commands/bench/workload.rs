@@ -62,6 +62,11 @@ impl Workload {
         prompt.max(depth + self.decode)
     }
 
+    /// Tokens of each of `batch` sequences that one pass over prompts has.
+    pub(super) fn step(&self, batch: usize) -> usize {
+        (self.batch_tokens / batch.max(1)).max(1)
+    }
+
     /// Cache blocks of one sequence.
     pub(super) fn blocks(&self) -> usize {
         self.longest().div_ceil(BLOCK)
