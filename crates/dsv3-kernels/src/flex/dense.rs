@@ -24,14 +24,14 @@ pub struct IntegerProduct {
     side: usize,
 }
 
-/// `A[row, column]`.
+/// `A[row, column]`: at most 127, which is the same with and without a sign.
 fn a(row: usize, column: usize) -> u8 {
-    (row * 31 + column * 7) as u8
+    (row * 31 + column * 7) as u8 & 0x7f
 }
 
-/// `B[row, column]`.
+/// `B[row, column]`: never -128.
 fn b(row: usize, column: usize) -> i8 {
-    (row * 5 + column * 13) as u8 as i8
+    (row * 5 + column * 13) as u8 as i8 | 1
 }
 
 impl IntegerProduct {

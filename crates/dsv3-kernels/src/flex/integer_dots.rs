@@ -122,21 +122,37 @@ impl IntegerDots<'_, '_> {
             if tokens <= L::UNTURNED_TOKENS {
                 continue;
             }
+            let is_eight = L::SUMS_EIGHT && self.rows.format.codes == GroupCodes::Int4;
             for first in (0..tokens).step_by(TOKENS) {
-                let end = (first + TOKENS).min(tokens);
+                let tokens = first..(first + TOKENS).min(tokens);
                 for panel in 0..panels {
-                    let mut t = first;
-                    while t < end {
-                        t += match end - t {
-                            1 => self.tile::<L, 1>(l, panel, t, &span),
-                            2 | 3 => self.tile::<L, 2>(l, panel, t, &span),
-                            _ if !L::IS_WIDE => self.tile::<L, 2>(l, panel, t, &span),
-                            4 | 5 => self.tile::<L, 4>(l, panel, t, &span),
-                            _ => self.tile::<L, TILE>(l, panel, t, &span),
-                        };
+                    match is_eight {
+                        true => self.tiles::<L, true>(l, panel, tokens.clone(), &span),
+                        false => self.tiles::<L, false>(l, panel, tokens.clone(), &span),
                     }
                 }
             }
+        }
+    }
+
+    /// Tokens meet a panel's turned rows, one word after the other or eight at a time.
+    #[inline(always)]
+    fn tiles<L: Lanes, const EIGHT: bool>(
+        &mut self,
+        l: L,
+        panel: usize,
+        tokens: Range<usize>,
+        span: &Span,
+    ) {
+        let mut t = tokens.start;
+        while t < tokens.end {
+            t += match tokens.end - t {
+                1 => self.tile::<L, 1, EIGHT>(l, panel, t, span),
+                2 | 3 => self.tile::<L, 2, EIGHT>(l, panel, t, span),
+                _ if !L::IS_WIDE => self.tile::<L, 2, EIGHT>(l, panel, t, span),
+                4 | 5 => self.tile::<L, 4, EIGHT>(l, panel, t, span),
+                _ => self.tile::<L, TILE, EIGHT>(l, panel, t, span),
+            };
         }
     }
 
@@ -160,7 +176,7 @@ impl IntegerDots<'_, '_> {
                         prefetch(of.codes.as_ptr().wrapping_add(ahead));
                     }
                     match self.rows.format.codes {
-                        GroupCodes::Int8 => int8(&of.codes[byte..], codes),
+                        GroupCodes::Int8 => int8(&of.codes[byte..], L::INT8_ZERO, codes),
                         GroupCodes::Int4 => int4(&of.codes[byte..], codes),
                     }
                 }
@@ -174,7 +190,7 @@ impl IntegerDots<'_, '_> {
 
     /// `T` tokens from `t` on meet a panel's turned rows; says how many tokens that were.
     #[inline(always)]
-    fn tile<L: Lanes, const T: usize>(
+    fn tile<L: Lanes, const T: usize, const EIGHT: bool>(
         &mut self,
         l: L,
         panel: usize,
@@ -190,6 +206,8 @@ impl IntegerDots<'_, '_> {
                 *sum = l.load(kept);
             }
         }
+        // Codes with signs have no zero to be taken off.
+        let from_zero = L::INT8_ZERO == 0 && self.rows.format.codes == GroupCodes::Int8;
         let per_group = self.rows.format.columns / 4;
         let end = span.columns.end / 4;
         for (group, scales) in span.groups.clone().zip(&turned.scales) {
@@ -197,7 +215,8 @@ impl IntegerDots<'_, '_> {
             let to = (from + per_group).min(end);
             let mut whole = [[l.whole(0); PANELS]; T];
             for (whole, x) in whole.iter_mut().zip(&x) {
-                *whole = [l.whole(x.starts[group]); PANELS];
+                let start = if from_zero { 0 } else { x.starts[group] };
+                *whole = [l.whole(start); PANELS];
             }
             // Said once, so that the loop need not look at every index.
             let words = &turned.words[from - span.columns.start / 4..][..to - from];
@@ -205,12 +224,9 @@ impl IntegerDots<'_, '_> {
             for near in &near {
                 assert!(near.len() >= words.len());
             }
-            for (at, word) in words.iter().enumerate() {
-                for (whole, near) in whole.iter_mut().zip(&near) {
-                    for (whole, word) in whole.iter_mut().zip(word) {
-                        *whole = l.dot(*whole, word, near[at]);
-                    }
-                }
+            match EIGHT {
+                true => by_eight(l, words, &near, &mut whole),
+                false => by_word(l, words, &near, &mut whole),
             }
             for ((sums, whole), x) in sums.iter_mut().zip(whole).zip(&x) {
                 let scale = l.splat(x.scales[group]);
@@ -226,6 +242,46 @@ impl IntegerDots<'_, '_> {
             }
         }
         T
+    }
+}
+
+/// A group's words, one after the other.
+#[inline(always)]
+fn by_word<L: Lanes, const T: usize>(
+    l: L,
+    words: &[[[u8; WORDS]; PANELS]],
+    x: &[&[[i8; 4]]; T],
+    sums: &mut [[L::I; PANELS]; T],
+) {
+    for (at, word) in words.iter().enumerate() {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            for (sum, word) in sums.iter_mut().zip(word) {
+                *sum = l.dot(*sum, word, x[at]);
+            }
+        }
+    }
+}
+
+/// The same of four-bit codes, eight words at a time: groups are of whole units, which have eight.
+#[inline(always)]
+fn by_eight<L: Lanes, const T: usize>(
+    l: L,
+    words: &[[[u8; WORDS]; PANELS]],
+    x: &[&[[i8; 4]]; T],
+    sums: &mut [[L::I; PANELS]; T],
+) {
+    for (at, words) in words.as_chunks::<8>().0.iter().enumerate() {
+        for panel in 0..PANELS {
+            let [a, b, c, d, e, f, g, h] = words;
+            // Written out: `map` is not inlined.
+            let words = [
+                &a[panel], &b[panel], &c[panel], &d[panel], &e[panel], &f[panel], &g[panel],
+                &h[panel],
+            ];
+            for (sums, x) in sums.iter_mut().zip(x) {
+                sums[panel] = l.dot_eight(sums[panel], &words, &x.as_chunks().0[at]);
+            }
+        }
     }
 }
 
@@ -279,13 +335,13 @@ pub(super) fn ahead(byte: usize, row_bytes: usize) -> usize {
     }
 }
 
-/// Codes as they lie above -128; behind the row's end there is nothing.
+/// Codes with their zero at 0 or 128; behind the row's end there is nothing.
 #[inline(always)]
-fn int8(codes: &[u8], to: &mut [u8; WORDS]) {
+fn int8(codes: &[u8], zero: u8, to: &mut [u8; WORDS]) {
     let whole = codes.first_chunk().copied();
     let codes: [u8; WORDS] = whole.unwrap_or_else(|| padded(codes));
     for (to, code) in to.iter_mut().zip(codes) {
-        *to = code ^ 0x80;
+        *to = code ^ zero;
     }
 }
 

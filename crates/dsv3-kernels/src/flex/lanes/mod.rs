@@ -116,8 +116,24 @@ pub(in crate::flex) trait Lanes: Copy {
 
     /// The same whole number in every lane.
     fn whole(self, value: i32) -> Self::I;
-    /// `sum + Σ_j codes[4 · lane + j] · x[j]` over four, the codes without signs.
+    /// Where the zero of int8's codes stands among those that `dot` takes: 128, without signs, or 0,
+    /// as they lie.
+    const INT8_ZERO: u8 = 128;
+    /// `sum + Σ_j codes[4 · lane + j] · x[j]` over four. The codes are without signs, unless
+    /// [`INT8_ZERO`](Self::INT8_ZERO) is 0. No `x` is -128.
     fn dot(self, sum: Self::I, codes: &[u8; WORDS], x: [i8; 4]) -> Self::I;
+    /// Whether eight words of four-bit codes are summed faster than one after the other, by
+    /// [`dot_eight`](Self::dot_eight).
+    const SUMS_EIGHT: bool = false;
+    /// As eight times `dot`, of codes up to 15.
+    #[inline(always)]
+    fn dot_eight(self, sum: Self::I, codes: &[&[u8; WORDS]; 8], x: &[[i8; 4]; 8]) -> Self::I {
+        let mut sum = sum;
+        for (codes, x) in codes.iter().zip(x) {
+            sum = self.dot(sum, codes, *x);
+        }
+        sum
+    }
     /// Rounded to nearest.
     fn to_float(self, value: Self::I) -> Self::F;
     /// The larger one of each code without its sign and what its place in `so_far` has.
