@@ -20,8 +20,8 @@ pub(super) struct Integers {
     words: Vec<[i8; 4]>,
     /// `[T, groups]`
     scales: Vec<f32>,
-    /// What a sum over a group begins with, `[T, groups]`: weights are multiplied without signs,
-    /// as `code + zero`, which adds `zero · Σ x`.
+    /// What a sum over a group begins with, `[T, groups]`, where weights are multiplied without
+    /// signs, as `code + zero`, which adds `zero · Σ x`.
     starts: Vec<i32>,
     tokens: usize,
 }
