@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::decode::{AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind, with_scales};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, prefetch};
 use super::rows::{Coded, Row};
 
 /// i8 codes with an f16 scale for a number of whole units.
@@ -42,6 +42,12 @@ impl Decode for Int8<'_> {
     #[inline(always)]
     fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
         half_scales(lanes, &self.scales[first..])
+    }
+
+    #[inline(always)]
+    fn prefetch_scales(&self, first: usize, distance: usize) {
+        let at = self.scales.as_ptr().cast::<u8>();
+        prefetch(at.wrapping_add(2 * first + distance));
     }
 
     #[inline(always)]
@@ -92,6 +98,12 @@ impl Decode for Int4<'_> {
     #[inline(always)]
     fn scales<L: Lanes>(&self, lanes: L, first: usize) -> [f32; LANES] {
         half_scales(lanes, &self.scales[first..])
+    }
+
+    #[inline(always)]
+    fn prefetch_scales(&self, first: usize, distance: usize) {
+        let at = self.scales.as_ptr().cast::<u8>();
+        prefetch(at.wrapping_add(2 * first + distance));
     }
 
     #[inline(always)]

@@ -133,6 +133,9 @@ pub(super) trait Decode: Copy {
     const SHARED: bool = false;
     /// Ask memory for what lies `distance` bytes behind so many units.
     fn prefetch(&self, unit: usize, count: usize, distance: usize);
+    /// The same for what lies so far behind scales `first..first + 16`, where they lie in the rows.
+    #[inline(always)]
+    fn prefetch_scales(&self, _first: usize, _distance: usize) {}
     /// Some of its units. Their scales are not looked for.
     fn part(&self, units: Range<usize>) -> Self;
     /// The values of a unit, or pairs of them.

@@ -44,7 +44,7 @@ impl<L: Lanes> Group<'_, '_, L> {
             rows,
             x: std::array::from_fn(|t| self.x.token(first + t)),
             // The first tokens that come this way bring the rows.
-            onward: (first == 0).then_some((ROWS - 1) * self.row_bytes),
+            row_bytes: (first == 0).then_some(self.row_bytes),
             sums: [[l.splat(0.0); T]; ROWS],
             largest: l.whole(0),
         };
@@ -84,9 +84,9 @@ struct Tile<'a, L: Lanes, D, const T: usize> {
     lanes: L,
     rows: &'a [D; ROWS],
     x: [&'a [[f32; UNIT]]; T],
-    /// Whether memory is asked for more, and how much further that lies at the ends of the rows: in
+    /// From one row to the next, where memory is asked for more: behind the ends of these rows lies
     /// the next group.
-    onward: Option<usize>,
+    row_bytes: Option<usize>,
     sums: [[L::F; T]; ROWS],
     /// Of the codes.
     largest: L::I,
@@ -104,6 +104,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
             let end = begin.saturating_add(per_scale).min(units);
             if at % LANES == 0 {
                 scales[0] = rows[0].scales(l, at);
+                self.prefetch_scales(&rows[0], at);
             }
             let shared = rows[0].factor(l, scales[0][at % LANES]);
             let mut factors = [shared; ROWS];
@@ -111,6 +112,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
                 for r in 1..ROWS {
                     if at % LANES == 0 {
                         scales[r] = rows[r].scales(l, at);
+                        self.prefetch_scales(&rows[r], at);
                     }
                     factors[r] = rows[r].factor(l, scales[r][at % LANES]);
                 }
@@ -141,6 +143,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
             if at % LANES == 0 {
                 for (scales, row) in scales.iter_mut().zip(rows) {
                     *scales = row.scales(l, at);
+                    self.prefetch_scales(row, at);
                 }
             }
             let here = at % LANES;
@@ -226,9 +229,18 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
 
     #[inline(always)]
     fn prefetch(&self, row: &D, unit: usize, count: usize) {
-        if let Some(onward) = self.onward {
+        if let Some(row_bytes) = self.row_bytes {
             let ahead = unit + D::AHEAD;
+            let onward = (ROWS - 1) * row_bytes;
             row.prefetch(ahead, count, if ahead < row.units() { 0 } else { onward });
+        }
+    }
+
+    /// Those that the next group has in the place of sixteen from `at` on.
+    #[inline(always)]
+    fn prefetch_scales(&self, row: &D, at: usize) {
+        if let Some(row_bytes) = self.row_bytes {
+            row.prefetch_scales(at, ROWS * row_bytes);
         }
     }
 

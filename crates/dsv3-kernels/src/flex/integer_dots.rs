@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::codes::half_scales;
 use super::decode::padded;
-use super::integers::{Integers, Token};
+use super::integers::Integers;
 use super::lanes::{Kernel, LANES, Lanes, WORDS, prefetch};
 use super::rows::{Coded, Groups};
 use crate::packed::GroupCodes;
@@ -30,7 +30,7 @@ const TOKENS: usize = 40 * TILE;
 /// From so many tokens on it pays to turn all panels of a task before the tokens meet them.
 const MANY: usize = 4 * TILE;
 /// Bytes of a row between what is turned and what is asked of memory.
-const AHEAD: usize = 512;
+pub(super) const AHEAD: usize = 512;
 
 /// Room for turned rows and for sums, kept from call to call.
 #[derive(Default)]
@@ -45,8 +45,8 @@ pub(super) struct Buffer {
 pub(super) struct Turned {
     /// `[columns / 4, PANELS]`, words of four columns
     words: Vec<[[u8; WORDS]; PANELS]>,
-    /// `[groups, PANELS]`
-    pub(super) scales: Vec<[[f32; LANES]; PANELS]>,
+    /// `[PANELS, groups]`
+    pub(super) scales: [Vec<[f32; LANES]>; PANELS],
 }
 
 /// `rows[range] · x`.
@@ -101,6 +101,12 @@ impl IntegerDots<'_, '_> {
             false => COLUMNS / columns,
         };
         let step = step.max(1);
+        let by_rows = tokens
+            <= match self.rows.format.codes {
+                GroupCodes::Int8 => L::INT8_ROWS,
+                GroupCodes::Int4 => L::INT4_ROWS,
+            };
+        let is_eight = L::SUMS_EIGHT && self.rows.format.codes == GroupCodes::Int4;
         let panels = rows.len().div_ceil(PANEL_ROWS);
         self.buffer.sums.clear();
         let none = [[0.0; LANES]; PANELS];
@@ -112,23 +118,17 @@ impl IntegerDots<'_, '_> {
                 columns: first * columns..((first + step) * columns).min(input),
             };
             for panel in 0..panels {
-                let first = rows.start + panel * PANEL_ROWS;
-                let rows = first..(first + PANEL_ROWS).min(rows.end);
-                match tokens <= L::UNTURNED_TOKENS {
-                    true => self.by_rows(l, panel, &rows, &span),
-                    false => self.turn(l, panel, &rows, &span),
+                if !by_rows {
+                    self.turn(l, panel, &panel_rows(&rows, panel), &span);
                 }
             }
-            if tokens <= L::UNTURNED_TOKENS {
-                continue;
-            }
-            let is_eight = L::SUMS_EIGHT && self.rows.format.codes == GroupCodes::Int4;
             for first in (0..tokens).step_by(TOKENS) {
                 let tokens = first..(first + TOKENS).min(tokens);
                 for panel in 0..panels {
-                    match is_eight {
-                        true => self.tiles::<L, true>(l, panel, tokens.clone(), &span),
-                        false => self.tiles::<L, false>(l, panel, tokens.clone(), &span),
+                    match by_rows {
+                        true => self.by_rows(l, panel, &panel_rows(&rows, panel), &tokens, &span),
+                        false if is_eight => self.tiles::<L, true>(l, panel, &tokens, &span),
+                        false => self.tiles::<L, false>(l, panel, &tokens, &span),
                     }
                 }
             }
@@ -141,7 +141,7 @@ impl IntegerDots<'_, '_> {
         &mut self,
         l: L,
         panel: usize,
-        tokens: Range<usize>,
+        tokens: &Range<usize>,
         span: &Span,
     ) {
         let mut t = tokens.start;
@@ -184,7 +184,7 @@ impl IntegerDots<'_, '_> {
                     to[panel] = *turned;
                 }
             }
-            turn_scales(l, &of, span, panel, &mut buffer.scales);
+            turn_scales(l, &of, span, panel, row_bytes, &mut buffer.scales);
         }
     }
 
@@ -198,7 +198,11 @@ impl IntegerDots<'_, '_> {
         span: &Span,
     ) -> usize {
         let turned = &self.buffer.turned[panel];
-        let x: [Token<'_>; T] = std::array::from_fn(|i| self.x.token(self.which[t + i]));
+        // Written out, as below: closures of `from_fn` are calls.
+        let mut x = [self.x.token(self.which[t]); T];
+        for (x, which) in x.iter_mut().zip(&self.which[t..]) {
+            *x = self.x.token(*which);
+        }
         let kept = &mut self.buffer.sums[panel * self.which.len() + t..][..T];
         let mut sums = [[l.splat(0.0); PANELS]; T];
         for (sums, kept) in sums.iter_mut().zip(kept.iter()) {
@@ -210,7 +214,8 @@ impl IntegerDots<'_, '_> {
         let from_zero = L::INT8_ZERO == 0 && self.rows.format.codes == GroupCodes::Int8;
         let per_group = self.rows.format.columns / 4;
         let end = span.columns.end / 4;
-        for (group, scales) in span.groups.clone().zip(&turned.scales) {
+        let scales = turned.scales[0].iter().zip(&turned.scales[1]);
+        for (group, scales) in span.groups.clone().zip(scales) {
             let from = group * per_group;
             let to = (from + per_group).min(end);
             let mut whole = [[l.whole(0); PANELS]; T];
@@ -220,8 +225,9 @@ impl IntegerDots<'_, '_> {
             }
             // Said once, so that the loop need not look at every index.
             let words = &turned.words[from - span.columns.start / 4..][..to - from];
-            let near: [&[[i8; 4]]; T] = std::array::from_fn(|i| &x[i].words[from..to]);
-            for near in &near {
+            let mut near = [&x[0].words[from..to]; T];
+            for (near, x) in near.iter_mut().zip(&x) {
+                *near = &x.words[from..to];
                 assert!(near.len() >= words.len());
             }
             match EIGHT {
@@ -230,6 +236,7 @@ impl IntegerDots<'_, '_> {
             }
             for ((sums, whole), x) in sums.iter_mut().zip(whole).zip(&x) {
                 let scale = l.splat(x.scales[group]);
+                let scales = [scales.0, scales.1];
                 for ((sum, whole), scales) in sums.iter_mut().zip(whole).zip(scales) {
                     let factor = l.mul(l.load(scales), scale);
                     *sum = l.mul_add(l.to_float(whole), factor, *sum);
@@ -270,18 +277,13 @@ fn by_eight<L: Lanes, const T: usize>(
     x: &[&[[i8; 4]]; T],
     sums: &mut [[L::I; PANELS]; T],
 ) {
-    for (at, words) in words.as_chunks::<8>().0.iter().enumerate() {
-        for panel in 0..PANELS {
-            let [a, b, c, d, e, f, g, h] = words;
-            // Written out: `map` is not inlined.
-            let words = [
-                &a[panel], &b[panel], &c[panel], &d[panel], &e[panel], &f[panel], &g[panel],
-                &h[panel],
-            ];
-            for (sums, x) in sums.iter_mut().zip(x) {
-                sums[panel] = l.dot_eight(sums[panel], &words, &x.as_chunks().0[at]);
-            }
+    let (eights, _) = words.as_chunks::<8>();
+    for (at, words) in eights.iter().enumerate() {
+        let mut near = [&x[0].as_chunks().0[at]; T];
+        for (near, x) in near.iter_mut().zip(x) {
+            *near = &x.as_chunks().0[at];
         }
+        l.dot_eight(sums, words, &near);
     }
 }
 
@@ -289,6 +291,13 @@ fn by_eight<L: Lanes, const T: usize>(
 pub(super) struct Span {
     pub(super) groups: Range<usize>,
     pub(super) columns: Range<usize>,
+}
+
+/// Those of a panel; the last one may have fewer.
+#[inline(always)]
+fn panel_rows(rows: &Range<usize>, panel: usize) -> Range<usize> {
+    let first = rows.start + panel * PANEL_ROWS;
+    first..(first + PANEL_ROWS).min(rows.end)
 }
 
 /// Sixteen of these rows. Where there are too few the last one is taken again.
@@ -309,18 +318,27 @@ pub(super) fn turn_scales<L: Lanes>(
     of: &[Coded<'_>; LANES],
     span: &Span,
     panel: usize,
-    to: &mut Vec<[[f32; LANES]; PANELS]>,
+    row_bytes: usize,
+    to: &mut [Vec<[f32; LANES]>; PANELS],
 ) {
+    let to = &mut to[panel];
+    // To those of the next columns, or of the next panel, in bytes.
+    let ahead = match span.groups.end < of[0].scales.len() {
+        true => 2 * span.groups.len(),
+        false => PANEL_ROWS * row_bytes - 2 * span.groups.start,
+    };
     let groups = span.groups.len().next_multiple_of(LANES);
-    to.resize(groups, [[0.0; LANES]; PANELS]);
+    to.resize(groups, [0.0; LANES]);
     for (at, to) in to.chunks_exact_mut(LANES).enumerate() {
         let group = span.groups.start + at * LANES;
         let mut scales = [[0; WORDS]; LANES];
         for (of, scales) in of.iter().zip(&mut scales) {
+            let at = of.scales.as_ptr().cast::<u8>();
+            prefetch(at.wrapping_add(2 * group + ahead));
             *scales = bytemuck::cast(half_scales(l, &of.scales[group..]));
         }
         for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {
-            to[panel] = bytemuck::cast(*turned);
+            *to = bytemuck::cast(*turned);
         }
     }
 }
@@ -328,7 +346,7 @@ pub(super) fn turn_scales<L: Lanes>(
 /// Where a row's codes lie that memory is asked for at byte `byte`: behind its end, on to the next
 /// panel's row.
 #[inline(always)]
-pub(super) fn ahead(byte: usize, row_bytes: usize) -> usize {
+fn ahead(byte: usize, row_bytes: usize) -> usize {
     match byte + AHEAD < row_bytes {
         true => byte + AHEAD,
         false => byte + AHEAD + (PANEL_ROWS - 1) * row_bytes,
@@ -348,11 +366,13 @@ fn int8(codes: &[u8], zero: u8, to: &mut [u8; WORDS]) {
 /// Codes as they lie above -8; behind the row's end there is nothing.
 #[inline(always)]
 fn int4(codes: &[u8], to: &mut [u8; WORDS]) {
+    // As numbers: byte by byte it is done byte by byte.
+    const LOW: u128 = u128::from_ne_bytes([15; LANES]);
     let (units, _) = codes.as_chunks::<LANES>();
     for (to, codes) in to.as_chunks_mut::<32>().0.iter_mut().zip(units) {
+        let codes = u128::from_le_bytes(*codes);
         let (low, high) = to.split_at_mut(LANES);
-        for ((low, high), code) in low.iter_mut().zip(high).zip(codes) {
-            (*low, *high) = (code & 15, code >> 4);
-        }
+        low.copy_from_slice(&(codes & LOW).to_le_bytes());
+        high.copy_from_slice(&(codes >> 4 & LOW).to_le_bytes());
     }
 }

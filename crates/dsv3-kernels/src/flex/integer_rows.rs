@@ -5,57 +5,126 @@
 
 use std::ops::Range;
 
-use super::integer_dots::{IntegerDots, PANELS, Span, ahead, sixteen, turn_scales};
-use super::lanes::{LANES, Lanes, WORDS, prefetch};
+use super::integer_dots::{AHEAD, IntegerDots, PANEL_ROWS, PANELS, Span, sixteen, turn_scales};
+use super::lanes::{LANES, Lanes, Onward, WholeRows, WholeToken};
+use super::rows::Coded;
 use crate::packed::{GROUP_UNIT, GroupCodes};
 
+/// What meets rows of codes that have `N` bytes a unit.
+trait Rows<const N: usize> {
+    fn add<L: Lanes, const T: usize>(l: L, of: &WholeRows<'_, N, T>, sums: &mut [L::F; T]);
+}
+
+struct Int8;
+
+impl Rows<{ 2 * LANES }> for Int8 {
+    #[inline(always)]
+    fn add<L: Lanes, const T: usize>(
+        l: L,
+        of: &WholeRows<'_, { 2 * LANES }, T>,
+        sums: &mut [L::F; T],
+    ) {
+        l.int8_rows(of, sums);
+    }
+}
+
+struct Int4;
+
+impl Rows<LANES> for Int4 {
+    #[inline(always)]
+    fn add<L: Lanes, const T: usize>(l: L, of: &WholeRows<'_, LANES, T>, sums: &mut [L::F; T]) {
+        l.int4_rows(of, sums);
+    }
+}
+
 impl IntegerDots<'_, '_> {
-    /// The tokens meet the rows of a panel.
+    /// Tokens meet the rows of a panel.
     #[inline(always)]
     pub(super) fn by_rows<L: Lanes>(
         &mut self,
         l: L,
         panel: usize,
         rows: &Range<usize>,
+        tokens: &Range<usize>,
         span: &Span,
     ) {
-        let (format, tokens) = (self.rows.format, self.which.len());
-        let per_group = format.columns / GROUP_UNIT;
-        let end = span.columns.end / GROUP_UNIT;
-        let scales = &mut self.buffer.turned[panel].scales;
-        let sums = &mut self.buffer.sums[panel * tokens..][..tokens];
         for half in 0..PANELS {
             let of = sixteen(self.rows, rows, half);
-            turn_scales(l, &of, span, half, scales);
-            let mut int8: [&[[u8; 2 * LANES]]; LANES] = [&[]; LANES];
-            let mut int4: [&[[u8; LANES]]; LANES] = [&[]; LANES];
-            for (lane, of) in of.iter().enumerate() {
-                int8[lane] = of.codes.as_chunks().0;
-                int4[lane] = of.codes.as_chunks().0;
-            }
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let token = self.x.token(self.which[t]);
-                let (x, _) = token.words.as_flattened().as_chunks::<GROUP_UNIT>();
-                let mut sum = l.load(&sums[half]);
-                for (group, scales) in span.groups.clone().zip(scales.iter()) {
-                    let units = group * per_group..((group + 1) * per_group).min(end);
-                    let byte = format.code_bytes(units.start * GROUP_UNIT);
-                    if t == 0 && byte.is_multiple_of(WORDS) {
-                        let ahead = ahead(byte, format.row_bytes);
-                        for of in &of {
-                            prefetch(of.codes.as_ptr().wrapping_add(ahead));
-                        }
-                    }
-                    let x = &x[units.clone()];
-                    let whole = match format.codes {
-                        GroupCodes::Int8 => l.int8_rows(&int8, units, x, 0),
-                        GroupCodes::Int4 => l.int4_rows(&int4, units, x, token.starts[group]),
-                    };
-                    let factor = l.mul(l.load(&scales[half]), l.splat(token.scales[group]));
-                    sum = l.mul_add(whole, factor, sum);
+            let scales = &mut self.buffer.turned[panel].scales;
+            turn_scales(l, &of, span, half, self.rows.format.row_bytes, scales);
+            match self.rows.format.codes {
+                GroupCodes::Int8 => {
+                    self.sixteen_rows::<L, Int8, _>(l, &of, panel, half, tokens, span)
                 }
-                sums[half] = l.store(sum);
+                GroupCodes::Int4 => {
+                    self.sixteen_rows::<L, Int4, _>(l, &of, panel, half, tokens, span)
+                }
             }
         }
+    }
+
+    /// Tokens meet half of a panel, whose scales are turned.
+    #[inline(always)]
+    fn sixteen_rows<L: Lanes, R: Rows<N>, const N: usize>(
+        &mut self,
+        l: L,
+        of: &[Coded<'_>; LANES],
+        panel: usize,
+        half: usize,
+        tokens: &Range<usize>,
+        span: &Span,
+    ) {
+        let units = span.columns.start / GROUP_UNIT..span.columns.end / GROUP_UNIT;
+        let mut rows: [&[[u8; N]]; LANES] = [&[]; LANES];
+        for (row, of) in rows.iter_mut().zip(of) {
+            *row = &of.codes.as_chunks().0[units.clone()];
+        }
+        let mut first = tokens.start;
+        while first < tokens.end {
+            first += match tokens.end - first {
+                1 => self.few::<L, R, N, 1>(l, rows, first, panel, half, span),
+                _ => self.few::<L, R, N, 2>(l, rows, first, panel, half, span),
+            };
+        }
+    }
+
+    /// `T` tokens meet these rows; says how many that were.
+    #[inline(always)]
+    fn few<L: Lanes, R: Rows<N>, const N: usize, const T: usize>(
+        &mut self,
+        l: L,
+        rows: [&[[u8; N]]; LANES],
+        first: usize,
+        panel: usize,
+        half: usize,
+        span: &Span,
+    ) -> usize {
+        let format = &self.rows.format;
+        let units = span.columns.start / GROUP_UNIT..span.columns.end / GROUP_UNIT;
+        // The first tokens bring the rows: behind their end the next panel's.
+        let onward = (first == 0).then_some(Onward {
+            near: AHEAD,
+            until: format.row_bytes.saturating_sub(AHEAD + units.start * N),
+            far: AHEAD + (PANEL_ROWS - 1) * format.row_bytes,
+        });
+        let kept = &mut self.buffer.sums[panel * self.which.len() + first..][..T];
+        let mut tokens = [WholeToken::default(); T];
+        let mut sums = [l.splat(0.0); T];
+        for t in 0..T {
+            let token = self.x.token(self.which[first + t]);
+            tokens[t] = WholeToken {
+                x: &token.words.as_flattened().as_chunks().0[units.clone()],
+                starts: &token.starts[span.groups.clone()],
+                scales: &token.scales[span.groups.clone()],
+            };
+            sums[t] = l.load(&kept[t][half]);
+        }
+        let scales = &self.buffer.turned[panel].scales[half];
+        let of = WholeRows::new(rows, scales, tokens, format.columns / GROUP_UNIT, onward);
+        R::add(l, &of, &mut sums);
+        for (kept, sum) in kept.iter_mut().zip(sums) {
+            kept[half] = l.store(sum);
+        }
+        T
     }
 }

@@ -1,12 +1,11 @@
 //! AVX2 with FMA: two registers hold the lanes.
 
 use std::arch::x86_64::{__m128i, __m256, __m256i, _mm256_cvtph_ps};
-use std::ops::Range;
 
 use bytemuck::cast;
 use pulp::x86::V3;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, WORDS};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, WORDS, WholeRows};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +49,16 @@ const fn order(first: usize, second: usize) -> [u8; 32] {
     to
 }
 
+/// Compile `kernel` for all of it: `V3` leaves F16C out, and each conversion would be a call.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+fn with_f16c<K: Kernel>(lanes: Avx2, kernel: K) -> K::Output {
+    kernel.run(lanes)
+}
+
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
-        V3::try_new().map(Avx2)
+        let has_f16c = is_x86_feature_detected!("f16c");
+        V3::try_new().filter(|_| has_f16c).map(Avx2)
     }
 
     /// Sixteen bytes, shuffled by each half of `order` to a register of its own.
@@ -73,11 +79,18 @@ impl Avx2 {
         ]
     }
 
+    /// Two times sixteen bytes in a register.
+    #[inline(always)]
+    fn side_by_side(self, low: &[u8; LANES], high: &[u8; LANES]) -> __m256i {
+        let low = self.0.avx._mm256_castsi128_si256(cast(*low));
+        self.0.avx2._mm256_inserti128_si256::<1>(low, cast(*high))
+    }
+
     /// Eight of half precision.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn half(self, from: __m128i) -> __m256 {
-        // SAFETY: `V3` proves F16C.
+        // SAFETY: `detect`, which alone makes a value of this type, found F16C.
         unsafe { _mm256_cvtph_ps(from) }
     }
 
@@ -135,16 +148,10 @@ impl Lanes for Avx2 {
     type F = Halves;
     type I = [__m256i; 2];
 
+    #[allow(unsafe_code)]
     fn compiled<K: Kernel>(self, kernel: K) -> K::Output {
-        struct Call<K>(Avx2, K);
-        impl<K: Kernel> pulp::NullaryFnOnce for Call<K> {
-            type Output = K::Output;
-            #[inline(always)]
-            fn call(self) -> K::Output {
-                self.1.run(self.0)
-            }
-        }
-        self.0.vectorize(Call(self, kernel))
+        // SAFETY: `detect`, which alone makes a value of this type, found all of the features.
+        unsafe { with_f16c(self, kernel) }
     }
 
     #[inline(always)]
@@ -277,22 +284,29 @@ impl Lanes for Avx2 {
 
     /// Sums of eight pairs of products stay within 16 bits as well: 8 · 2 · 15 · 127.
     #[inline(always)]
-    fn dot_eight(self, mut sum: Self::I, codes: &[&[u8; WORDS]; 8], x: &[[i8; 4]; 8]) -> Self::I {
+    fn dot_eight<const T: usize>(
+        self,
+        sums: &mut [[Self::I; 2]; T],
+        codes: &[[[u8; WORDS]; 2]; 8],
+        x: &[&[[i8; 4]; 8]; T],
+    ) {
         let simd = self.0.avx2;
-        let mut pairs: [__m256i; 2] = cast([0u64; 8]);
-        for (codes, x) in codes.iter().zip(x) {
-            let x: __m256i = cast([i32::from_le_bytes(cast(*x)); 8]);
-            let codes: [__m256i; 2] = cast(**codes);
-            for half in 0..2 {
-                let products = simd._mm256_maddubs_epi16(codes[half], x);
-                pairs[half] = simd._mm256_add_epi16(pairs[half], products);
+        let mut pairs: [[__m256i; 4]; T] = [cast([0u64; 16]); T];
+        for (word, codes) in codes.iter().enumerate() {
+            let codes: [__m256i; 4] = cast(*codes);
+            for (pairs, x) in pairs.iter_mut().zip(x) {
+                let x: __m256i = cast([i32::from_le_bytes(cast(x[word])); 8]);
+                for (pairs, codes) in pairs.iter_mut().zip(codes) {
+                    *pairs = simd._mm256_add_epi16(*pairs, simd._mm256_maddubs_epi16(codes, x));
+                }
             }
         }
-        for half in 0..2 {
-            let fours = simd._mm256_madd_epi16(pairs[half], cast([1i16; 16]));
-            sum[half] = simd._mm256_add_epi32(sum[half], fours);
+        for (sums, pairs) in sums.iter_mut().zip(pairs) {
+            for (sum, pairs) in sums.as_flattened_mut().iter_mut().zip(pairs) {
+                let fours = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
+                *sum = simd._mm256_add_epi32(*sum, fours);
+            }
         }
-        sum
     }
 
     #[inline(always)]
@@ -302,62 +316,98 @@ impl Lanes for Avx2 {
         [simd._mm256_max_epu8(so_far[0], codes), so_far[1]]
     }
 
-    const UNTURNED_TOKENS: usize = 4;
+    const INT8_ROWS: usize = 8;
+    const INT4_ROWS: usize = 16;
 
     /// Products as those of `dot`.
     #[inline(always)]
-    fn int8_rows(
+    fn int8_rows<const T: usize>(
         self,
-        rows: &[&[[u8; 2 * LANES]]; LANES],
-        units: Range<usize>,
-        x: &[[i8; 2 * LANES]],
-        start: i32,
-    ) -> Self::F {
+        of: &WholeRows<'_, { 2 * LANES }, T>,
+        sums: &mut [Self::F; T],
+    ) {
         let simd = self.0.avx2;
-        let first: __m256i = cast([start, 0, 0, 0, 0, 0, 0, 0]);
-        let mut fours = [first; 4];
-        for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
-            let mut sums = [first; 4];
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                for (codes, x) in row[units.clone()].iter().zip(x) {
-                    let codes: __m256i = cast(*codes);
-                    let x = simd._mm256_sign_epi8(cast(*x), codes);
-                    let pairs = simd._mm256_maddubs_epi16(simd._mm256_abs_epi8(codes), x);
-                    let words = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
-                    *sum = simd._mm256_add_epi32(*sum, words);
+        for group in 0..of.groups() {
+            let units = of.units(group);
+            for unit in units.clone() {
+                of.ask(unit);
+            }
+            let mut fours: [[__m256i; 4]; T] = [cast([0u64; 16]); T];
+            for i in 0..4 {
+                let mut words: [[__m256i; 4]; T] = [cast([0u64; 16]); T];
+                for unit in units.clone() {
+                    for r in 0..4 {
+                        let codes: __m256i = cast(*of.row(4 * i + r, unit));
+                        let sizes = simd._mm256_abs_epi8(codes);
+                        for (t, words) in words.iter_mut().enumerate() {
+                            let x = simd._mm256_sign_epi8(cast(*of.x(t, unit)), codes);
+                            let pairs = simd._mm256_maddubs_epi16(sizes, x);
+                            let twice = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
+                            words[r] = simd._mm256_add_epi32(words[r], twice);
+                        }
+                    }
+                }
+                for (fours, words) in fours.iter_mut().zip(words) {
+                    fours[i] = self.four(words);
                 }
             }
-            *four = self.four(sums);
+            for (t, (sum, fours)) in sums.iter_mut().zip(fours).enumerate() {
+                *sum = self.mul_add(self.added(fours), of.factor(self, t, group), *sum);
+            }
         }
-        self.added(fours)
     }
 
+    /// Two rows in a register. Sums of four products, of eight and of sixteen stay within 16 bits, so
+    /// that neighbours are added by what multiplies: 16 · 15 · 127.
     #[inline(always)]
-    fn int4_rows(
-        self,
-        rows: &[&[[u8; LANES]]; LANES],
-        units: Range<usize>,
-        x: &[[i8; 2 * LANES]],
-        start: i32,
-    ) -> Self::F {
+    fn int4_rows<const T: usize>(self, of: &WholeRows<'_, LANES, T>, sums: &mut [Self::F; T]) {
         let simd = self.0.avx2;
-        let first: __m256i = cast([start, 0, 0, 0, 0, 0, 0, 0]);
-        let mut fours = [first; 4];
-        for (four, rows) in fours.iter_mut().zip(rows.as_chunks::<4>().0) {
-            let mut sums = [first; 4];
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                for (codes, x) in row[units.clone()].iter().zip(x) {
-                    let codes = simd._mm256_broadcastsi128_si256(cast(*codes));
-                    let codes = simd._mm256_srlv_epi32(codes, cast([0, 0, 0, 0, 4, 4, 4, 4]));
-                    let codes = simd._mm256_and_si256(codes, cast([15u8; 32]));
-                    let pairs = simd._mm256_maddubs_epi16(codes, cast(*x));
-                    let words = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
-                    *sum = simd._mm256_add_epi32(*sum, words);
+        let ones: __m256i = cast([1i16; 16]);
+        let mask: __m256i = cast([15u8; 32]);
+        for group in 0..of.groups() {
+            let units = of.units(group);
+            let mut whole = [self.whole(0); T];
+            for (t, whole) in whole.iter_mut().enumerate() {
+                *whole = self.whole(of.start(t, group));
+            }
+            for unit in units {
+                of.ask(unit);
+                let mut x = [[ones; 2]; T];
+                for (t, x) in x.iter_mut().enumerate() {
+                    let (halves, _) = of.x(t, unit).as_chunks::<LANES>();
+                    x[0] = simd._mm256_broadcastsi128_si256(cast(halves[0]));
+                    x[1] = simd._mm256_broadcastsi128_si256(cast(halves[1]));
+                }
+                for half in 0..2 {
+                    let mut rows = [[ones; 4]; T];
+                    for r in 0..4 {
+                        // In the register's halves as the lanes are.
+                        let (low, high) = (8 * half + r, 8 * half + 4 + r);
+                        let codes = self.side_by_side(of.row(low, unit), of.row(high, unit));
+                        let upper = simd._mm256_srli_epi16::<4>(codes);
+                        let lower = simd._mm256_and_si256(codes, mask);
+                        let upper = simd._mm256_and_si256(upper, mask);
+                        for (rows, x) in rows.iter_mut().zip(&x) {
+                            let lower = simd._mm256_maddubs_epi16(lower, x[0]);
+                            let upper = simd._mm256_maddubs_epi16(upper, x[1]);
+                            let pairs = simd._mm256_add_epi16(lower, upper);
+                            rows[r] = simd._mm256_madd_epi16(pairs, ones);
+                        }
+                    }
+                    for (whole, rows) in whole.iter_mut().zip(&rows) {
+                        let a = simd._mm256_packs_epi32(rows[0], rows[1]);
+                        let b = simd._mm256_packs_epi32(rows[2], rows[3]);
+                        let a = simd._mm256_madd_epi16(a, ones);
+                        let b = simd._mm256_madd_epi16(b, ones);
+                        let all = simd._mm256_madd_epi16(simd._mm256_packs_epi32(a, b), ones);
+                        whole[half] = simd._mm256_add_epi32(whole[half], all);
+                    }
                 }
             }
-            *four = self.four(sums);
+            for (t, (sum, whole)) in sums.iter_mut().zip(whole).enumerate() {
+                *sum = self.mul_add(self.to_float(whole), of.factor(self, t, group), *sum);
+            }
         }
-        self.added(fours)
     }
 
     #[inline(always)]

@@ -1,45 +1,192 @@
-//! Rows of integer codes times whole numbers in plain Rust: the oracle of the instructions for them.
+//! Rows of integer codes times whole numbers, and their sums in plain Rust: the oracle of the
+//! instructions for them.
 
 use std::ops::Range;
 
-use super::LANES;
+use super::{LANES, Lanes, prefetch};
 
-/// As [`Lanes::int8_rows`](super::Lanes::int8_rows).
-#[inline(always)]
-pub(super) fn int8_rows(
-    rows: &[&[[u8; 2 * LANES]]; LANES],
-    units: Range<usize>,
-    x: &[[i8; 2 * LANES]],
-    start: i32,
-) -> [f32; LANES] {
-    let mut sums = [start; LANES];
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        for (codes, x) in row[units.clone()].iter().zip(x) {
-            for (code, x) in codes.iter().zip(x) {
-                *sum += i32::from(*code as i8) * i32::from(*x);
-            }
-        }
-    }
-    sums.map(|sum| sum as f32)
+/// Bytes that memory gives at once.
+const LINE: usize = 64;
+
+/// Some columns of sixteen rows of codes, `N` bytes a unit, and the whole numbers that `T` tokens
+/// have for them.
+#[derive(Clone, Copy)]
+pub(in crate::flex) struct WholeRows<'a, const N: usize, const T: usize> {
+    rows: [&'a [[u8; N]]; LANES],
+    /// Of the rows, `[groups, LANES]`
+    scales: &'a [[f32; LANES]],
+    tokens: [WholeToken<'a>; T],
+    /// Units of the columns.
+    count: usize,
+    /// Units of a group; the last one may have fewer.
+    per_group: usize,
+    onward: Option<Onward>,
 }
 
-/// As [`Lanes::int4_rows`](super::Lanes::int4_rows).
-#[inline(always)]
-pub(super) fn int4_rows(
-    rows: &[&[[u8; LANES]]; LANES],
-    units: Range<usize>,
-    x: &[[i8; 2 * LANES]],
-    start: i32,
-) -> [f32; LANES] {
-    let mut sums = [start; LANES];
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        for (codes, x) in row[units.clone()].iter().zip(x) {
-            let (low, high) = x.split_at(LANES);
-            for (code, (low, high)) in codes.iter().zip(low.iter().zip(high)) {
-                *sum += i32::from(code & 15) * i32::from(*low);
-                *sum += i32::from(code >> 4) * i32::from(*high);
+/// What a token has for these columns.
+#[derive(Clone, Copy, Default)]
+pub(in crate::flex) struct WholeToken<'a> {
+    /// `[units]`. None is -128.
+    pub(in crate::flex) x: &'a [[i8; 2 * LANES]],
+    /// What sums over a group begin with, where codes have no signs: four-bit ones. `[groups]`
+    pub(in crate::flex) starts: &'a [i32],
+    /// `[groups]`
+    pub(in crate::flex) scales: &'a [f32],
+}
+
+/// How much further the bytes lie that memory is asked for.
+#[derive(Clone, Copy)]
+pub(in crate::flex) struct Onward {
+    /// From the columns' begin on.
+    pub(in crate::flex) near: usize,
+    /// From how many bytes on it is more than that.
+    pub(in crate::flex) until: usize,
+    /// From there on.
+    pub(in crate::flex) far: usize,
+}
+
+impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
+    /// Groups are of `per_group` units.
+    ///
+    /// # Panics
+    ///
+    /// Where rows, scales or tokens have less than the first token's columns.
+    #[inline(always)]
+    pub(in crate::flex) fn new(
+        rows: [&'a [[u8; N]]; LANES],
+        scales: &'a [[f32; LANES]],
+        tokens: [WholeToken<'a>; T],
+        per_group: usize,
+        onward: Option<Onward>,
+    ) -> Self {
+        // Said once, so that the loops need not look at every index.
+        let count = tokens[0].x.len();
+        for row in &rows {
+            assert!(row.len() >= count);
+        }
+        let groups = count.div_ceil(per_group);
+        assert!(scales.len() >= groups);
+        for token in &tokens {
+            assert!(token.x.len() >= count);
+            assert!(token.starts.len() >= groups && token.scales.len() >= groups);
+        }
+        WholeRows {
+            rows,
+            scales,
+            tokens,
+            count,
+            per_group,
+            onward,
+        }
+    }
+
+    /// How many.
+    #[inline(always)]
+    pub(super) fn groups(&self) -> usize {
+        self.count.div_ceil(self.per_group)
+    }
+
+    /// A group's.
+    #[inline(always)]
+    pub(super) fn units(&self, group: usize) -> Range<usize> {
+        let first = group * self.per_group;
+        first..(first + self.per_group).min(self.count)
+    }
+
+    /// A unit of a row.
+    ///
+    /// # Panics
+    ///
+    /// Behind the last one.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) fn row(&self, row: usize, unit: usize) -> &'a [u8; N] {
+        assert!(unit < self.count);
+        // SAFETY: `new`, which alone makes a value of this type, found so many in each row.
+        unsafe { self.rows[row].get_unchecked(unit) }
+    }
+
+    /// A unit of a token.
+    #[inline(always)]
+    pub(super) fn x(&self, token: usize, unit: usize) -> &'a [i8; 2 * LANES] {
+        &self.tokens[token].x[unit]
+    }
+
+    /// What a token's sums over a group begin with.
+    #[inline(always)]
+    pub(super) fn start(&self, token: usize, group: usize) -> i32 {
+        self.tokens[token].starts[group]
+    }
+
+    /// What a token's sums over a group are multiplied by.
+    #[inline(always)]
+    pub(super) fn factor<L: Lanes>(&self, l: L, token: usize, group: usize) -> L::F {
+        let x_scale = l.splat(self.tokens[token].scales[group]);
+        l.mul(l.load(&self.scales[group]), x_scale)
+    }
+
+    /// Ask memory for what lies further on than this unit, once for each line.
+    #[inline(always)]
+    pub(super) fn ask(&self, unit: usize) {
+        let byte = unit * N;
+        let Some(onward) = self.onward else { return };
+        if byte.is_multiple_of(LINE) {
+            let ahead = if byte < onward.until {
+                onward.near
+            } else {
+                onward.far
+            };
+            for row in &self.rows {
+                prefetch(row.as_ptr().cast::<u8>().wrapping_add(byte + ahead));
             }
         }
     }
-    sums.map(|sum| sum as f32)
+}
+
+/// As [`Lanes::int8_rows`].
+#[inline(always)]
+pub(super) fn int8_rows<L: Lanes, const T: usize>(
+    l: L,
+    of: &WholeRows<'_, { 2 * LANES }, T>,
+    sums: &mut [L::F; T],
+) {
+    for group in 0..of.groups() {
+        for (t, sum) in sums.iter_mut().enumerate() {
+            let mut whole = [0; LANES];
+            for unit in of.units(group) {
+                for (lane, whole) in whole.iter_mut().enumerate() {
+                    for (code, x) in of.row(lane, unit).iter().zip(of.x(t, unit)) {
+                        *whole += i32::from(*code as i8) * i32::from(*x);
+                    }
+                }
+            }
+            let whole = l.load(&whole.map(|whole| whole as f32));
+            *sum = l.mul_add(whole, of.factor(l, t, group), *sum);
+        }
+    }
+}
+
+/// As [`Lanes::int4_rows`].
+#[inline(always)]
+pub(super) fn int4_rows<L: Lanes, const T: usize>(
+    l: L,
+    of: &WholeRows<'_, LANES, T>,
+    sums: &mut [L::F; T],
+) {
+    for group in 0..of.groups() {
+        for (t, sum) in sums.iter_mut().enumerate() {
+            let mut whole = [of.start(t, group); LANES];
+            for unit in of.units(group) {
+                let (low, high) = of.x(t, unit).split_at(LANES);
+                for (lane, whole) in whole.iter_mut().enumerate() {
+                    for (code, (low, high)) in of.row(lane, unit).iter().zip(low.iter().zip(high)) {
+                        *whole += i32::from(code & 15) * i32::from(*low);
+                        *whole += i32::from(code >> 4) * i32::from(*high);
+                    }
+                }
+            }
+            let whole = l.load(&whole.map(|whole| whole as f32));
+            *sum = l.mul_add(whole, of.factor(l, t, group), *sum);
+        }
+    }
 }

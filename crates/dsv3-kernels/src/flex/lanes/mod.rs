@@ -16,11 +16,11 @@ mod pairs;
 mod portable;
 mod prefetch;
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use bytemuck::{Pod, cast};
 
+pub(in crate::flex) use integers::{Onward, WholeRows, WholeToken};
 pub(in crate::flex) use pairs::paired;
 pub(in crate::flex) use prefetch::prefetch;
 
@@ -125,14 +125,21 @@ pub(in crate::flex) trait Lanes: Copy {
     /// Whether eight words of four-bit codes are summed faster than one after the other, by
     /// [`dot_eight`](Self::dot_eight).
     const SUMS_EIGHT: bool = false;
-    /// As eight times `dot`, of codes up to 15.
+    /// As eight times `dot`, of codes up to 15, for two sets of rows and `T` tokens.
     #[inline(always)]
-    fn dot_eight(self, sum: Self::I, codes: &[&[u8; WORDS]; 8], x: &[[i8; 4]; 8]) -> Self::I {
-        let mut sum = sum;
-        for (codes, x) in codes.iter().zip(x) {
-            sum = self.dot(sum, codes, *x);
+    fn dot_eight<const T: usize>(
+        self,
+        sums: &mut [[Self::I; 2]; T],
+        codes: &[[[u8; WORDS]; 2]; 8],
+        x: &[&[[i8; 4]; 8]; T],
+    ) {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            for (codes, x) in codes.iter().zip(*x) {
+                for (sum, codes) in sums.iter_mut().zip(codes) {
+                    *sum = self.dot(*sum, codes, *x);
+                }
+            }
         }
-        sum
     }
     /// Rounded to nearest.
     fn to_float(self, value: Self::I) -> Self::F;
@@ -146,32 +153,26 @@ pub(in crate::flex) trait Lanes: Copy {
         cast(so_far)
     }
 
-    /// So many tokens meet rows of integer codes where those lie, by `int8_rows` and `int4_rows`;
-    /// more of them meet turned rows.
-    const UNTURNED_TOKENS: usize = 0;
-    /// For each row `start + Σ codes · x` over these of its units, i8, the whole sum rounded to
-    /// nearest. No `x` is -128.
+    /// So many tokens meet rows of int8 where those lie, by [`int8_rows`](Self::int8_rows); more of
+    /// them meet turned rows.
+    const INT8_ROWS: usize = 0;
+    /// The same for four-bit codes.
+    const INT4_ROWS: usize = 0;
+    /// To each token's sum `Σ_groups scales · Σ codes · x`, i8, a lane for each row. The sum over a
+    /// group is whole, and rounded to nearest once.
     #[inline(always)]
-    fn int8_rows(
+    fn int8_rows<const T: usize>(
         self,
-        rows: &[&[[u8; 2 * LANES]]; LANES],
-        units: Range<usize>,
-        x: &[[i8; 2 * LANES]],
-        start: i32,
-    ) -> Self::F {
-        self.load(&integers::int8_rows(rows, units, x, start))
+        of: &WholeRows<'_, { 2 * LANES }, T>,
+        sums: &mut [Self::F; T],
+    ) {
+        integers::int8_rows(self, of, sums);
     }
     /// The same of four-bit codes without signs, sixteen columns in the lower halves and then
-    /// sixteen in the upper ones.
+    /// sixteen in the upper ones, whose sums have a number to begin with.
     #[inline(always)]
-    fn int4_rows(
-        self,
-        rows: &[&[[u8; LANES]]; LANES],
-        units: Range<usize>,
-        x: &[[i8; 2 * LANES]],
-        start: i32,
-    ) -> Self::F {
-        self.load(&integers::int4_rows(rows, units, x, start))
+    fn int4_rows<const T: usize>(self, of: &WholeRows<'_, LANES, T>, sums: &mut [Self::F; T]) {
+        integers::int4_rows(self, of, sums);
     }
 
     /// Words of four bytes, rows for columns.

@@ -139,29 +139,38 @@ fn whole_numbers_are_summed_exactly_on_every_set() {
     }
 }
 
-/// Breaks with: sums of pairs that leave 16 bits, a word that is met by another's activations.
+/// Breaks with: sums of pairs that leave 16 bits, a word that is met by another's activations, a
+/// token or a set of rows that gets another's sum.
 #[test]
 fn eight_words_of_four_bits_are_as_one_after_the_other() {
-    struct Eight<'a>(&'a [[u8; WORDS]; 8], &'a [[i8; 4]; 8]);
+    struct Eight<'a>(&'a [[[u8; WORDS]; 2]; 8], [&'a [[i8; 4]; 8]; 2]);
     impl Kernel for Eight<'_> {
-        type Output = [[f32; LANES]; 2];
+        type Output = [[[[f32; LANES]; 2]; 2]; 2];
         #[inline(always)]
         fn run<L: Lanes>(self, l: L) -> Self::Output {
-            let codes = std::array::from_fn(|i| &self.0[i]);
-            let mut sum = l.whole(-1000);
-            for (codes, x) in self.0.iter().zip(self.1) {
-                sum = l.dot(sum, codes, *x);
+            let mut one_by_one = [[l.whole(-1000), l.whole(7)]; 2];
+            let mut eight = one_by_one;
+            for (sums, x) in one_by_one.iter_mut().zip(self.1) {
+                for (codes, x) in self.0.iter().zip(x) {
+                    for (sum, codes) in sums.iter_mut().zip(codes) {
+                        *sum = l.dot(*sum, codes, *x);
+                    }
+                }
             }
-            let eight = l.dot_eight(l.whole(-1000), &codes, self.1);
-            [l.store(l.to_float(sum)), l.store(l.to_float(eight))]
+            l.dot_eight(&mut eight, self.0, &self.1);
+            [one_by_one, eight]
+                .map(|sums| sums.map(|sums| sums.map(|sum| l.store(l.to_float(sum)))))
         }
     }
-    let ramp = std::array::from_fn(|w| std::array::from_fn(|i| ((w * 64 + i) * 7 % 16) as u8));
+    let code = |w: usize, half: usize, i: usize| ((w * 64 + half * 5 + i) * 7 % 16) as u8;
+    let ramp: [[[u8; WORDS]; 2]; 8] = std::array::from_fn(|w| {
+        std::array::from_fn(|half| std::array::from_fn(|i| code(w, half, i)))
+    });
     let steps = std::array::from_fn(|w| std::array::from_fn(|i| ((w * 4 + i) * 8) as u8 as i8 | 1));
-    for codes in [ramp, [[15; WORDS]; 8]] {
-        for x in [steps, [[127; 4]; 8], [[-127; 4]; 8]] {
+    for codes in [ramp, [[[15; WORDS]; 2]; 8]] {
+        for x in [[steps, [[1; 4]; 8]], [[[127; 4]; 8], [[-127; 4]; 8]]] {
             for set in InstructionSet::available() {
-                let [one_by_one, eight] = set.run(Eight(&codes, &x));
+                let [one_by_one, eight] = set.run(Eight(&codes, [&x[0], &x[1]]));
                 assert_eq!(eight, one_by_one, "{set:?}");
             }
         }
@@ -169,70 +178,111 @@ fn eight_words_of_four_bits_are_as_one_after_the_other() {
 }
 
 /// Breaks with: a pair of products that leaves 16 bits, the sign of -128 lost, halves of bytes
-/// exchanged, a row that gets another's sum.
+/// exchanged, a row or a token that gets another's sum, a last group taken for a whole one.
 #[test]
 fn rows_of_whole_numbers_are_summed_exactly_on_every_set() {
+    const UNITS: usize = 3;
     struct Rows<'a> {
-        int8: &'a [[[u8; 2 * LANES]; 3]; LANES],
-        int4: &'a [[[u8; LANES]; 3]; LANES],
-        x: &'a [[i8; 2 * LANES]; 2],
+        int8: &'a [[[u8; 2 * LANES]; UNITS]; LANES],
+        int4: &'a [[[u8; LANES]; UNITS]; LANES],
+        x: &'a [[[i8; 2 * LANES]; UNITS]; 2],
+        per_group: usize,
     }
+    /// `[int8 and int4, tokens, rows]`
+    type Sums = [[[f32; LANES]; 2]; 2];
     impl Kernel for Rows<'_> {
-        type Output = [[f32; LANES]; 2];
+        type Output = Sums;
         #[inline(always)]
-        fn run<L: Lanes>(self, l: L) -> Self::Output {
+        fn run<L: Lanes>(self, l: L) -> Sums {
             let mut int8: [&[[u8; 2 * LANES]]; LANES] = [&[]; LANES];
             let mut int4: [&[[u8; LANES]]; LANES] = [&[]; LANES];
             for lane in 0..LANES {
                 int8[lane] = &self.int8[lane];
                 int4[lane] = &self.int4[lane];
             }
-            [
-                l.store(l.int8_rows(&int8, 1..3, self.x, -1000)),
-                l.store(l.int4_rows(&int4, 1..3, self.x, 77)),
-            ]
+            let token = |t: usize| WholeToken {
+                x: &self.x[t],
+                starts: &STARTS[t],
+                scales: &[1.0, 2.0, 4.0],
+            };
+            let tokens = [token(0), token(1)];
+            let scales = &[[1.0; LANES], [0.25; LANES], [8.0; LANES]];
+            let mut sums = [[l.splat(0.5); 2]; 2];
+            let [of_int8, of_int4] = &mut sums;
+            let rows = WholeRows::new(int8, scales, tokens, self.per_group, None);
+            l.int8_rows(&rows, of_int8);
+            let rows = WholeRows::new(int4, scales, tokens, self.per_group, None);
+            l.int4_rows(&rows, of_int4);
+            sums.map(|of| of.map(|sum| l.store(sum)))
         }
     }
+    const STARTS: [[i32; UNITS]; 2] = [[77, -5, 1000], [0, -77, 5]];
     let any = |lane: usize, unit: usize, i: usize| (lane * 89 + unit * 41 + i * 37) as u8;
     let codes: [&dyn Fn(usize, usize, usize) -> u8; 4] =
         [&any, &|_, _, _| 0x80, &|_, _, _| 0xff, &|_, _, _| 0x7f];
     let ramp = std::array::from_fn(|i| (i as i32 * 8 - 127) as i8);
     for codes in codes {
-        for x in [[ramp, [1; 32]], [[127; 32]; 2], [[-127; 32]; 2]] {
+        for x in [[ramp, [1; 32], [-3; 32]], [[127; 32]; 3], [[-127; 32]; 3]] {
+            let x = [x, [x[2], x[0], x[1]]];
             let int8 = std::array::from_fn(|lane| {
                 std::array::from_fn(|unit| std::array::from_fn(|i| codes(lane, unit, i)))
             });
             let int4 = std::array::from_fn(|lane| {
                 std::array::from_fn(|unit| std::array::from_fn(|i| codes(lane, unit, i)))
             });
-            let want = std::array::from_fn(|which| {
-                std::array::from_fn(|lane| {
-                    let mut sum = if which == 0 { -1000 } else { 77 };
-                    for (unit, x) in x.iter().enumerate() {
-                        for (i, x) in x.iter().enumerate() {
-                            let code = match which {
-                                0 => i32::from(codes(lane, unit + 1, i) as i8),
-                                _ => {
-                                    let byte = codes(lane, unit + 1, i % LANES);
-                                    i32::from(byte >> (4 * (i / LANES)) & 15)
-                                }
-                            };
-                            sum += code * i32::from(*x);
+            for per_group in 1..=UNITS {
+                // All of it is small enough for f32 to be exact, whatever the order.
+                let sum = |which: usize, t: usize, lane: usize| {
+                    let mut sum = 0.5;
+                    for (group, x) in x[t].chunks(per_group).enumerate() {
+                        let mut whole = if which == 0 { 0 } else { STARTS[t][group] };
+                        for (unit, x) in x.iter().enumerate() {
+                            let unit = group * per_group + unit;
+                            for (i, x) in x.iter().enumerate() {
+                                let code = match which {
+                                    0 => i32::from(codes(lane, unit, i) as i8),
+                                    _ => {
+                                        let byte = codes(lane, unit, i % LANES);
+                                        i32::from(byte >> (4 * (i / LANES)) & 15)
+                                    }
+                                };
+                                whole += code * i32::from(*x);
+                            }
                         }
+                        sum += whole as f32 * [1.0, 0.5, 32.0][group];
                     }
-                    sum as f32
-                })
-            });
-            for set in InstructionSet::available() {
-                let got = set.run(Rows {
-                    int8: &int8,
-                    int4: &int4,
-                    x: &x,
+                    sum
+                };
+                let want: Sums = std::array::from_fn(|which| {
+                    std::array::from_fn(|t| std::array::from_fn(|lane| sum(which, t, lane)))
                 });
-                assert_eq!(got, want, "{set:?}");
+                for set in InstructionSet::available() {
+                    let got = set.run(Rows {
+                        int8: &int8,
+                        int4: &int4,
+                        x: &x,
+                        per_group,
+                    });
+                    assert_eq!(got, want, "{set:?}, groups of {per_group}");
+                }
             }
         }
     }
+}
+
+/// Breaks with: rows that are shorter than what meets them, which a kernel would read behind.
+#[test]
+#[should_panic(expected = "row.len() >= count")]
+fn a_row_that_is_too_short_is_refused() {
+    let whole = [[0u8; LANES]; 2];
+    let mut rows: [&[[u8; LANES]]; LANES] = [&whole; LANES];
+    rows[7] = &whole[..1];
+    let token = WholeToken {
+        x: &[[0; 2 * LANES]; 2],
+        starts: &[0; 2],
+        scales: &[0.0; 2],
+    };
+    WholeRows::new(rows, &[[0.0; LANES]; 2], [token], 1, None);
 }
 
 /// Breaks with: a shuffle that puts a word in another's place.
