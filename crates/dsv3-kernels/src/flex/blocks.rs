@@ -15,6 +15,9 @@ use super::lanes::{LANES, Lanes};
 const COLUMNS: usize = 32;
 /// Rows of a block at most: with their sums a part of a core's second cache.
 pub(super) const BLOCK_ROWS: usize = 32;
+/// Values between two rows of a block, a cache line of them: rows whose distance is that of a page,
+/// as of the tokens that they meet, get in each other's way where they are read side by side.
+const APART: usize = LANES;
 /// Tokens that meet a block.
 const TOKENS: usize = 128;
 /// Tokens of a tile: with four rows, and what is loaded, they fill AVX-512's registers. Where lanes
@@ -24,8 +27,8 @@ const TILE: usize = 6;
 /// Room for decoded rows and for sums, kept from call to call.
 #[derive(Default)]
 pub(super) struct Buffer {
-    /// `[rows, units of a block]`
-    rows: Vec<[f32; UNIT]>,
+    /// `[rows, columns of a block + APART]`
+    rows: Vec<f32>,
     /// `[groups of rows, tokens, ROWS]`, sixteen each
     sums: Vec<[f32; LANES]>,
     /// Activations beside the scales of the rows that they meet, `[tokens, units]`
@@ -73,9 +76,10 @@ impl<L: Lanes> Block<'_, '_, L> {
         while from < units {
             let to = (from + COLUMNS).min(units);
             let width = to - from;
-            self.buffer.rows.resize(groups * ROWS * width, [0.0; UNIT]);
-            let decoded = self.buffer.rows.chunks_exact_mut(width);
-            for (i, decoded) in decoded.enumerate() {
+            let stride = width * UNIT + APART;
+            self.buffer.rows.resize(groups * ROWS * stride, 0.0);
+            for (i, decoded) in self.buffer.rows.chunks_exact_mut(stride).enumerate() {
+                let (decoded, _) = decoded.as_chunks_mut();
                 // Where there are fewer than four rows left the last one is taken again.
                 let row = row((range.start + i).min(range.end - 1));
                 fill_from(self.lanes, &row, from, decoded, onward);
@@ -108,25 +112,32 @@ impl<L: Lanes> Block<'_, '_, L> {
     ) -> usize {
         let l = self.lanes;
         let width = columns.len();
-        let x: [&[[f32; UNIT]]; T] = std::array::from_fn(|i| &self.x.token(t + i)[columns.clone()]);
-        for x in &x {
-            // Said once, so that the loop need not look at every index.
-            assert!(x.len() >= width);
+        let stride = width * UNIT + APART;
+        // As long as the loop, which need not look at every index then. Written out: closures of
+        // `from_fn` are calls.
+        let mut x = [&self.x.token(t)[columns.start..][..width]; T];
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = &self.x.token(t + i)[columns.start..][..width];
         }
         let is_first = columns.start == 0;
         let is_last = columns.end == self.x.units();
         for group in 0..range.len().div_ceil(ROWS) {
-            let rows = &self.buffer.rows[group * ROWS * width..][..ROWS * width];
+            let rows = &self.buffer.rows[group * ROWS * stride..][..ROWS * stride];
             let kept = (group * tokens.len() + t - tokens.start) * ROWS;
             let kept = &mut self.buffer.sums[kept..][..T * ROWS];
             let mut all = [[l.splat(0.0); T]; ROWS];
+            let kept = &mut kept.as_chunks_mut::<ROWS>().0[..T];
             for (part, all) in all.as_chunks_mut::<R>().0.iter_mut().enumerate() {
-                let rows = &rows[part * R * width..][..R * width];
+                let mut near = [&rows.as_chunks::<UNIT>().0[..width]; R];
+                for (r, near) in near.iter_mut().enumerate() {
+                    let row = &rows[(part * R + r) * stride..][..width * UNIT];
+                    *near = &row.as_chunks().0[..width];
+                }
                 let mut sums = [[l.splat(0.0); T]; R];
                 if !is_first {
-                    for (t, kept) in kept.chunks_exact(ROWS).enumerate() {
-                        for (sums, kept) in sums.iter_mut().zip(&kept[part * R..]) {
-                            sums[t] = l.load(kept);
+                    for r in 0..R {
+                        for t in 0..T {
+                            sums[r][t] = l.load(&kept[t][part * R + r]);
                         }
                     }
                 }
@@ -136,9 +147,8 @@ impl<L: Lanes> Block<'_, '_, L> {
                         for (value, x) in values.iter_mut().zip(&x) {
                             *value = l.load(&x[unit].as_chunks::<LANES>().0[half]);
                         }
-                        for (r, sums) in sums.iter_mut().enumerate() {
-                            let row = &rows[r * width + unit].as_chunks::<LANES>().0[half];
-                            let row = l.load(row);
+                        for (near, sums) in near.iter().zip(&mut sums) {
+                            let row = l.load(&near[unit].as_chunks::<LANES>().0[half]);
                             for (sum, value) in sums.iter_mut().zip(&values) {
                                 *sum = D::multiply(l, row, *value, *sum);
                             }
@@ -149,9 +159,9 @@ impl<L: Lanes> Block<'_, '_, L> {
                     *all = sums;
                     continue;
                 }
-                for (t, kept) in kept.chunks_exact_mut(ROWS).enumerate() {
-                    for (sums, kept) in sums.iter().zip(&mut kept[part * R..]) {
-                        *kept = l.store(sums[t]);
+                for r in 0..R {
+                    for t in 0..T {
+                        kept[t][part * R + r] = l.store(sums[r][t]);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! A few rows of weights times a few tokens, in registers from the first byte to the last.
 
 use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::decode::{Decode, UNIT};
 use super::dots::Chosen;
@@ -179,10 +180,9 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
         scales: &[[f32; LANES]; ROWS],
         at: usize,
     ) -> usize {
-        if T == 1 && self.rows[0].units_per_scale() == usize::MAX {
-            // Nothing but these sums: those of all rows fit after all, and don't wait for each other.
-            self.unit_by_unit::<U>(from);
-            return U;
+        if T == 1 {
+            // Sums of all rows fit after all, and don't wait for each other.
+            return self.unit_by_unit::<U, S>(from, scales, at);
         }
         let rows = self.rows;
         for (r, (row, scales)) in rows.iter().zip(scales).enumerate() {
@@ -202,29 +202,39 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
         U * S
     }
 
-    /// `U` units without scales, one of each row after the other.
+    /// The same, one unit of each row after the other.
     #[inline(always)]
-    fn unit_by_unit<const U: usize>(&mut self, from: usize) {
+    fn unit_by_unit<const U: usize, const S: usize>(
+        &mut self,
+        from: usize,
+        scales: &[[f32; LANES]; ROWS],
+        at: usize,
+    ) -> usize {
         let (l, rows) = (self.lanes, self.rows);
+        let units = from..from + U * S;
         let parts = [
-            rows[0].part(from..from + U),
-            rows[1].part(from..from + U),
-            rows[2].part(from..from + U),
-            rows[3].part(from..from + U),
+            rows[0].part(units.clone()),
+            rows[1].part(units.clone()),
+            rows[2].part(units.clone()),
+            rows[3].part(units),
         ];
-        let factor = rows[0].factor(l, 1.0);
         for row in rows {
-            self.prefetch(row, from, U);
+            self.prefetch(row, from, U * S);
         }
-        for unit in 0..U {
+        for unit in 0..U * S {
             for (r, part) in parts.iter().enumerate() {
+                let factor = part.factor(l, scales[r][at + unit / U]);
                 let values = part.unit(l, unit, factor);
                 let mut sums = self.sums[r];
                 self.multiply(from + unit, values, &mut sums);
                 self.sums[r] = sums;
                 self.largest = part.largest(l, unit, self.largest);
+                // Rows stay one after the other: mixed by the compiler, they want more registers than
+                // there are.
+                compiler_fence(Ordering::SeqCst);
             }
         }
+        U * S
     }
 
     #[inline(always)]

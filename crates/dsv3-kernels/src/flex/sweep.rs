@@ -11,8 +11,12 @@ use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
 use super::pairs::{Fp8Pairs, are_powers};
 use super::rows::{Blocks, Row, Rows};
 
+/// From so many tokens on a buffer pays at the latest: with the sums of one row in the registers a
+/// tile of decoded rows is small.
+const NARROW_BUFFERED_FROM: usize = 8;
+
 /// Most tokens that e4m3's scales are multiplied to: more meet decoded rows.
-const FEW: usize = <Fp8<'static> as Decode>::BUFFERED_FROM - 1;
+const FEW: usize = NARROW_BUFFERED_FROM - 1;
 
 /// All rows of one format. Each format is compiled by itself: what a compiler needs for a function
 /// grows faster than the function.
@@ -132,10 +136,17 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     /// Rows that are worked on together.
     #[inline(always)]
     fn step<D: Decode>(&self) -> usize {
-        if self.x.tokens() < D::BUFFERED_FROM {
-            return ROWS;
+        match self.is_few::<D>() {
+            true => ROWS,
+            false => BLOCK_ROWS,
         }
-        BLOCK_ROWS
+    }
+
+    /// Whether the tokens meet rows in the registers, and not in a buffer.
+    #[inline(always)]
+    fn is_few<D: Decode>(&self) -> bool {
+        let tokens = self.x.tokens();
+        tokens < D::BUFFERED_FROM || L::KEEPS_ONE_ROW && tokens < NARROW_BUFFERED_FROM
     }
 
     #[inline(always)]
@@ -223,7 +234,7 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     #[inline(always)]
     fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) -> bool {
         let tokens = self.x.tokens();
-        if tokens < D::BUFFERED_FROM {
+        if self.is_few::<D>() {
             let (rows, count) = Self::group(range.start, range.end, row);
             let mut out = self.out(range.start, count);
             let mut t = 0;

@@ -187,6 +187,38 @@ impl Lanes for Avx2 {
         ]
     }
 
+    /// Eight trees at once. Each step puts halves, quarters and so on of two registers side by side
+    /// and adds them.
+    #[inline(always)]
+    fn sums(self, v: [Self::F; LANES]) -> [f32; LANES] {
+        let simd = self.0.avx;
+        let mut eights = [v[0][0]; LANES];
+        for (eight, v) in eights.iter_mut().zip(v) {
+            *eight = simd._mm256_add_ps(v[0], v[1]);
+        }
+        let mut to = v[0];
+        for (to, v) in to.iter_mut().zip(eights.as_chunks::<8>().0) {
+            // In the lower and the upper half of each: four apart.
+            let mut fours = [v[0]; 4];
+            for (i, four) in fours.iter_mut().enumerate() {
+                let low = simd._mm256_permute2f128_ps::<0x20>(v[i], v[i + 4]);
+                let high = simd._mm256_permute2f128_ps::<0x31>(v[i], v[i + 4]);
+                *four = simd._mm256_add_ps(low, high);
+            }
+            let mut twos = [v[0]; 2];
+            for (i, two) in twos.iter_mut().enumerate() {
+                let (a, b) = (cast(fours[2 * i]), cast(fours[2 * i + 1]));
+                let low = cast(simd._mm256_unpacklo_pd(a, b));
+                let high = cast(simd._mm256_unpackhi_pd(a, b));
+                *two = simd._mm256_add_ps(low, high);
+            }
+            let even = simd._mm256_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]);
+            let odd = simd._mm256_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]);
+            *to = simd._mm256_add_ps(even, odd);
+        }
+        cast(to)
+    }
+
     #[inline(always)]
     fn bf16(self, from: &[u8; 2 * LANES]) -> Self::F {
         let [low, high] = cast::<_, [__m128i; 2]>(*from);
