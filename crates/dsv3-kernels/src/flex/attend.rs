@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::decode::{UNIT, padded};
-use super::group::reduced;
+use super::group::{ROWS, reduced};
 use super::lanes::{Kernel, LANES, Lanes};
 use super::wide::exp;
 
@@ -175,15 +175,18 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Scores of all queries against a tile: four keys and up to four queries at a time.
+    /// Scores of all queries against a tile: four keys and up to four queries at a time, or two and
+    /// three where lanes take more than one register.
     #[inline(always)]
     fn scores<L: Lanes>(&self, l: L, scores: &mut [[f32; TILE]]) {
         let mut q = self.seer(0);
         while q < scores.len() {
-            q += match scores.len() - q {
-                1 => self.scores_of::<L, 1>(l, q, scores),
-                2 | 3 => self.scores_of::<L, 2>(l, q, scores),
-                _ => self.scores_of::<L, 4>(l, q, scores),
+            q += match (scores.len() - q, L::IS_WIDE) {
+                (1, _) => self.scores_of::<L, 1, ROWS>(l, q, scores),
+                (2, false) => self.scores_of::<L, 2, 2>(l, q, scores),
+                (_, false) => self.scores_of::<L, 3, 2>(l, q, scores),
+                (2 | 3, _) => self.scores_of::<L, 2, ROWS>(l, q, scores),
+                _ => self.scores_of::<L, 4, ROWS>(l, q, scores),
             };
             q = self.seer(q);
         }
@@ -196,36 +199,48 @@ impl Tile<'_> {
         q + blind.count()
     }
 
+    /// `Q` queries, `K` keys at a time; says how many queries that were.
     #[inline(always)]
-    fn scores_of<L: Lanes, const Q: usize>(
+    fn scores_of<L: Lanes, const Q: usize, const K: usize>(
         &self,
         l: L,
         first: usize,
         scores: &mut [[f32; TILE]],
     ) -> usize {
-        const KEYS: usize = 4;
         let units = self.keys.width;
-        let queries: [&[[f32; UNIT]]; Q] =
-            std::array::from_fn(|q| &self.queries[(first + q) * units..][..units]);
+        // Written out, as below: closures of `from_fn` are calls.
+        let mut queries = [&self.queries[first * units..][..units]; Q];
+        for (q, query) in queries.iter_mut().enumerate() {
+            *query = &self.queries[(first + q) * units..][..units];
+        }
         let mut at = 0;
         while at < self.len {
-            let count = (self.len - at).min(KEYS);
-            // Where there are fewer than four keys left the last one is taken again.
-            let keys: [&[[f32; UNIT]]; KEYS] =
-                std::array::from_fn(|k| self.keys.row(at + k.min(count - 1)));
-            let mut sums = [[l.splat(0.0); Q]; KEYS];
-            for unit in 0..units {
-                for (sums, key) in sums.iter_mut().zip(&keys) {
-                    let (key, _) = key[unit].as_chunks::<LANES>();
-                    let key = [l.load(&key[0]), l.load(&key[1])];
-                    for (sum, query) in sums.iter_mut().zip(&queries) {
-                        let (query, _) = query[unit].as_chunks::<LANES>();
-                        *sum = l.mul_add(key[0], l.load(&query[0]), *sum);
-                        *sum = l.mul_add(key[1], l.load(&query[1]), *sum);
+            let count = (self.len - at).min(ROWS);
+            let mut all = [[l.splat(0.0); Q]; ROWS];
+            for (part, all) in all.as_chunks_mut::<K>().0.iter_mut().enumerate() {
+                // Where there are fewer than four keys left the last one is taken again.
+                let mut keys = [&self.keys.row(at)[..units]; K];
+                for (k, key) in keys.iter_mut().enumerate() {
+                    *key = &self.keys.row(at + (part * K + k).min(count - 1))[..units];
+                }
+                let mut sums = [[l.splat(0.0); Q]; K];
+                for unit in 0..units {
+                    for half in 0..2 {
+                        let mut values = [l.splat(0.0); Q];
+                        for (value, query) in values.iter_mut().zip(&queries) {
+                            *value = l.load(&query[unit].as_chunks::<LANES>().0[half]);
+                        }
+                        for (key, sums) in keys.iter().zip(&mut sums) {
+                            let key = l.load(&key[unit].as_chunks::<LANES>().0[half]);
+                            for (sum, value) in sums.iter_mut().zip(&values) {
+                                *sum = l.mul_add(key, *value, *sum);
+                            }
+                        }
                     }
                 }
+                *all = sums;
             }
-            let totals = reduced(l, &sums);
+            let totals = reduced(l, &all);
             for (k, totals) in totals.iter().take(count).enumerate() {
                 for (q, total) in totals.iter().enumerate() {
                     scores[first + q][at + k] = total * self.softmax_scale;
@@ -266,14 +281,16 @@ impl Tile<'_> {
         state.total[q] += sum(scores);
     }
 
-    /// The tile's values, weighed, onto the sums: four queries and four registers at a time.
+    /// The tile's values, weighed, onto the sums: four queries and four times sixteen lanes at a
+    /// time, or three and two where lanes take more than one register.
     #[inline(always)]
     fn weigh<L: Lanes>(&mut self, l: L, scores: &[[f32; TILE]]) {
         let mut q = self.seer(0);
         while q < scores.len() {
-            q += match scores.len() - q {
-                1 => self.weigh_of::<L, 1>(l, q, scores),
-                2 | 3 => self.weigh_of::<L, 2>(l, q, scores),
+            q += match (scores.len() - q, L::IS_WIDE) {
+                (1, _) => self.weigh_of::<L, 1>(l, q, scores),
+                (2, _) | (3, true) => self.weigh_of::<L, 2>(l, q, scores),
+                (_, false) => self.weigh_of::<L, 3>(l, q, scores),
                 _ => self.weigh_of::<L, 4>(l, q, scores),
             };
             q = self.seer(q);
@@ -291,8 +308,9 @@ impl Tile<'_> {
         let full = width / LANES;
         let mut chunk = 0;
         while chunk < full {
-            chunk += match full - chunk {
-                1..4 => self.weigh_chunks::<L, Q, 1>(l, first, chunk, scores),
+            chunk += match (full - chunk, L::IS_WIDE) {
+                (1, _) | (2 | 3, true) => self.weigh_chunks::<L, Q, 1>(l, first, chunk, scores),
+                (_, false) => self.weigh_chunks::<L, Q, 2>(l, first, chunk, scores),
                 _ => self.weigh_chunks::<L, Q, 4>(l, first, chunk, scores),
             };
         }
@@ -312,7 +330,7 @@ impl Tile<'_> {
         Q
     }
 
-    /// `Q` queries and `C` registers of their sums.
+    /// `Q` queries and `C` times sixteen lanes of their sums.
     #[inline(always)]
     fn weigh_chunks<L: Lanes, const Q: usize, const C: usize>(
         &mut self,
@@ -330,15 +348,21 @@ impl Tile<'_> {
                 *sum = l.load(from);
             }
         }
-        for (i, slot) in self.values.slots.iter().take(self.len).enumerate() {
+        let mut weights = [&scores[first]; Q];
+        for (q, weights) in weights.iter_mut().enumerate() {
+            *weights = &scores[first + q];
+        }
+        // No more than there are weights, which the loop need not look at then.
+        let slots = &self.values.slots[..self.len.min(TILE)];
+        for (i, slot) in slots.iter().enumerate() {
             let start = slot * self.values.stride + chunk * LANES;
             let (values, _) = self.values.data[start..][..C * LANES].as_chunks::<LANES>();
             let mut lanes = [l.splat(0.0); C];
             for (to, from) in lanes.iter_mut().zip(values) {
                 *to = l.load(from);
             }
-            for (q, sums) in sums.iter_mut().enumerate() {
-                let score = l.splat(scores[first + q][i]);
+            for (weights, sums) in weights.iter().zip(&mut sums) {
+                let score = l.splat(weights[i]);
                 for (sum, value) in sums.iter_mut().zip(&lanes) {
                     *sum = l.mul_add(score, *value, *sum);
                 }
