@@ -46,8 +46,7 @@ impl Decode for Int8<'_> {
 
     #[inline(always)]
     fn prefetch_scales(&self, first: usize, distance: usize) {
-        let at = self.scales.as_ptr().cast::<u8>();
-        prefetch(at.wrapping_add(2 * first + distance));
+        prefetch_halves(self.scales, first, distance);
     }
 
     #[inline(always)]
@@ -102,8 +101,7 @@ impl Decode for Int4<'_> {
 
     #[inline(always)]
     fn prefetch_scales(&self, first: usize, distance: usize) {
-        let at = self.scales.as_ptr().cast::<u8>();
-        prefetch(at.wrapping_add(2 * first + distance));
+        prefetch_halves(self.scales, first, distance);
     }
 
     #[inline(always)]
@@ -115,6 +113,18 @@ impl Decode for Int4<'_> {
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: [L::F; 2]) -> [L::F; 2] {
         lanes.int4(&self.codes[unit], scale)
     }
+}
+
+/// Ask memory for what lies `distance` bytes behind scale `at`.
+#[inline(always)]
+pub(super) fn prefetch_halves(scales: &[[u8; 2]], at: usize, distance: usize) {
+    prefetch(
+        scales
+            .as_ptr()
+            .wrapping_add(at)
+            .cast::<u8>()
+            .wrapping_add(distance),
+    );
 }
 
 /// The first sixteen of some f16 scales, all at once.

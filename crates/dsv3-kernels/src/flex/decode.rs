@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::codes::{Int4, Int8};
 use super::formats::{Bf16, F16, F32, Fp8};
-use super::lanes::{Kernel, LANES, Lanes, NAN_CODE, prefetch};
+use super::lanes::{Kernel, LANES, LINE, Lanes, NAN_CODE, prefetch};
 use super::rows::Row;
 
 /// Columns that are decoded in one go.
@@ -155,9 +155,6 @@ pub(super) trait Decode: Copy {
 /// How far ahead of a row's decoding memory is asked. Four rows side by side have 8 KiB under way:
 /// what a core reads in the time that memory takes to answer, a few times over.
 pub(super) const AHEAD_BYTES: usize = 2048;
-
-/// Bytes that memory gives at once.
-const LINE: usize = 64;
 
 /// Ask for what lies behind `count` units from `at` on, once for each line.
 #[inline(always)]

@@ -7,12 +7,12 @@
 
 use std::ops::Range;
 
-use super::codes::half_scales;
+use super::codes::{half_scales, prefetch_halves};
 use super::decode::padded;
 use super::integers::Integers;
 use super::lanes::{Kernel, LANES, Lanes, WORDS, prefetch};
 use super::rows::{Coded, Groups};
-use crate::packed::GroupCodes;
+use crate::packed::{GROUP_UNIT, GroupCodes};
 
 /// Registers of rows that are worked on together.
 pub(super) const PANELS: usize = 2;
@@ -293,6 +293,14 @@ pub(super) struct Span {
     pub(super) columns: Range<usize>,
 }
 
+impl Span {
+    /// Units of the columns.
+    #[inline(always)]
+    pub(super) fn units(&self) -> Range<usize> {
+        self.columns.start / GROUP_UNIT..self.columns.end / GROUP_UNIT
+    }
+}
+
 /// Those of a panel; the last one may have fewer.
 #[inline(always)]
 fn panel_rows(rows: &Range<usize>, panel: usize) -> Range<usize> {
@@ -333,8 +341,7 @@ pub(super) fn turn_scales<L: Lanes>(
         let group = span.groups.start + at * LANES;
         let mut scales = [[0; WORDS]; LANES];
         for (of, scales) in of.iter().zip(&mut scales) {
-            let at = of.scales.as_ptr().cast::<u8>();
-            prefetch(at.wrapping_add(2 * group + ahead));
+            prefetch_halves(of.scales, group, ahead);
             *scales = bytemuck::cast(half_scales(l, &of.scales[group..]));
         }
         for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {

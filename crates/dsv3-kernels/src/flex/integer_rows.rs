@@ -10,14 +10,15 @@ use super::lanes::{LANES, Lanes, Onward, WholeRows, WholeToken};
 use super::rows::Coded;
 use crate::packed::{GROUP_UNIT, GroupCodes};
 
-/// What meets rows of codes that have `N` bytes a unit.
-trait Rows<const N: usize> {
+/// A form of codes, `N` bytes a unit.
+trait Form<const N: usize> {
+    /// What the tokens make of the rows, added to their sums.
     fn add<L: Lanes, const T: usize>(l: L, of: &WholeRows<'_, N, T>, sums: &mut [L::F; T]);
 }
 
 struct Int8;
 
-impl Rows<{ 2 * LANES }> for Int8 {
+impl Form<{ 2 * LANES }> for Int8 {
     #[inline(always)]
     fn add<L: Lanes, const T: usize>(
         l: L,
@@ -30,7 +31,7 @@ impl Rows<{ 2 * LANES }> for Int8 {
 
 struct Int4;
 
-impl Rows<LANES> for Int4 {
+impl Form<LANES> for Int4 {
     #[inline(always)]
     fn add<L: Lanes, const T: usize>(l: L, of: &WholeRows<'_, LANES, T>, sums: &mut [L::F; T]) {
         l.int4_rows(of, sums);
@@ -65,7 +66,7 @@ impl IntegerDots<'_, '_> {
 
     /// Tokens meet half of a panel, whose scales are turned.
     #[inline(always)]
-    fn sixteen_rows<L: Lanes, R: Rows<N>, const N: usize>(
+    fn sixteen_rows<L: Lanes, C: Form<N>, const N: usize>(
         &mut self,
         l: L,
         of: &[Coded<'_>; LANES],
@@ -74,7 +75,7 @@ impl IntegerDots<'_, '_> {
         tokens: &Range<usize>,
         span: &Span,
     ) {
-        let units = span.columns.start / GROUP_UNIT..span.columns.end / GROUP_UNIT;
+        let units = span.units();
         let mut rows: [&[[u8; N]]; LANES] = [&[]; LANES];
         for (row, of) in rows.iter_mut().zip(of) {
             *row = &of.codes.as_chunks().0[units.clone()];
@@ -82,15 +83,15 @@ impl IntegerDots<'_, '_> {
         let mut first = tokens.start;
         while first < tokens.end {
             first += match tokens.end - first {
-                1 => self.few::<L, R, N, 1>(l, rows, first, panel, half, span),
-                _ => self.few::<L, R, N, 2>(l, rows, first, panel, half, span),
+                1 => self.few::<L, C, N, 1>(l, rows, first, panel, half, span),
+                _ => self.few::<L, C, N, 2>(l, rows, first, panel, half, span),
             };
         }
     }
 
     /// `T` tokens meet these rows; says how many that were.
     #[inline(always)]
-    fn few<L: Lanes, R: Rows<N>, const N: usize, const T: usize>(
+    fn few<L: Lanes, C: Form<N>, const N: usize, const T: usize>(
         &mut self,
         l: L,
         rows: [&[[u8; N]]; LANES],
@@ -100,7 +101,7 @@ impl IntegerDots<'_, '_> {
         span: &Span,
     ) -> usize {
         let format = &self.rows.format;
-        let units = span.columns.start / GROUP_UNIT..span.columns.end / GROUP_UNIT;
+        let units = span.units();
         // The first tokens bring the rows: behind their end the next panel's.
         let onward = (first == 0).then_some(Onward {
             near: AHEAD,
@@ -121,7 +122,7 @@ impl IntegerDots<'_, '_> {
         }
         let scales = &self.buffer.turned[panel].scales[half];
         let of = WholeRows::new(rows, scales, tokens, format.columns / GROUP_UNIT, onward);
-        R::add(l, &of, &mut sums);
+        C::add(l, &of, &mut sums);
         for (kept, sum) in kept.iter_mut().zip(sums) {
             kept[half] = l.store(sum);
         }

@@ -3,10 +3,7 @@
 
 use std::ops::Range;
 
-use super::{LANES, Lanes, prefetch};
-
-/// Bytes that memory gives at once.
-const LINE: usize = 64;
+use super::{LANES, LINE, Lanes, prefetch};
 
 /// Some columns of sixteen rows of codes, `N` bytes a unit, and the whole numbers that `T` tokens
 /// have for them.

@@ -22,7 +22,7 @@ use bytemuck::{Pod, cast};
 
 pub(in crate::flex) use integers::{Onward, WholeRows, WholeToken};
 pub(in crate::flex) use pairs::paired;
-pub(in crate::flex) use prefetch::prefetch;
+pub(in crate::flex) use prefetch::{LINE, prefetch};
 
 /// Lanes.
 pub(in crate::flex) const LANES: usize = 16;

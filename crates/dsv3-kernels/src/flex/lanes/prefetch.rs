@@ -1,5 +1,8 @@
 //! Asking memory for what will be read soon.
 
+/// Bytes that memory gives at once.
+pub(in crate::flex) const LINE: usize = 64;
+
 /// Bring the cache line at `at` near. Any address will do: nothing happens where nothing lies.
 ///
 /// The machine's own prefetching follows a stream within a page of 4 KiB, which is less than a row
