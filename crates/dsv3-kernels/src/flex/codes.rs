@@ -35,6 +35,8 @@ impl<'a> Int8<'a> {
 
 impl Decode for Int8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
+    /// Decoding takes the place of multiplications.
+    const NARROW_BUFFERED_FROM: usize = 9;
     type Factor<L: Lanes> = [L::F; 2];
 
     with_scales!(Int8);
@@ -90,6 +92,8 @@ impl<'a> Int4<'a> {
 
 impl Decode for Int4<'_> {
     const AHEAD: usize = AHEAD_BYTES / LANES;
+    /// As for i8.
+    const NARROW_BUFFERED_FROM: usize = 13;
     type Factor<L: Lanes> = [L::F; 2];
 
     with_scales!(Int4);

@@ -113,6 +113,9 @@ pub(super) trait Decode: Copy {
     const AHEAD: usize;
     /// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
     const BUFFERED_FROM: usize = 5;
+    /// The same where the sums of one row at a time are all that the registers hold: a tile of decoded
+    /// rows is small there, and hardly faster than to decode them again.
+    const NARROW_BUFFERED_FROM: usize = 17;
 
     /// How many.
     fn units(&self) -> usize;

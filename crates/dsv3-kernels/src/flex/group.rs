@@ -31,6 +31,9 @@ impl<L: Lanes> Group<'_, '_, L> {
             1 => self.tile::<D, 1>(rows, t),
             2 => self.tile::<D, 2>(rows, t),
             3 => self.tile::<D, 3>(rows, t),
+            6 if L::KEEPS_ONE_ROW => self.tile::<D, 3>(rows, t),
+            // Less than a token alone and four.
+            5 if L::KEEPS_ONE_ROW => self.tile::<D, 5>(rows, t),
             _ => self.tile::<D, 4>(rows, t),
         }
     }
@@ -93,7 +96,7 @@ struct Tile<'a, L: Lanes, D, const T: usize> {
     largest: L::I,
 }
 
-impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
+impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     /// Unit by unit, one of each row: all sums stay in registers.
     #[inline(always)]
     fn all_side_by_side(&mut self) {
@@ -125,7 +128,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
                     self.prefetch(&rows[r], unit, 1);
                     let values = rows[r].unit(l, unit, factor);
                     let mut sums = self.sums[r];
-                    self.multiply(unit, values, &mut sums);
+                    self.multiply(&self.x, unit, values, &mut sums);
                     self.sums[r] = sums;
                 }
             }
@@ -184,7 +187,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
             // Sums of all rows fit after all, and don't wait for each other.
             return self.unit_by_unit::<U, S>(from, scales, at);
         }
-        let rows = self.rows;
+        let (rows, x) = (self.rows, self.x_of(from..from + U * S));
         for (r, (row, scales)) in rows.iter().zip(scales).enumerate() {
             self.prefetch(row, from, U * S);
             let part = row.part(from..from + U * S);
@@ -193,7 +196,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
                 let factor = row.factor(self.lanes, scales[at + s]);
                 for unit in s * U..(s + 1) * U {
                     let values = part.unit(self.lanes, unit, factor);
-                    self.multiply(from + unit, values, &mut sums);
+                    self.multiply(&x, unit, values, &mut sums);
                     self.largest = part.largest(self.lanes, unit, self.largest);
                 }
             }
@@ -212,6 +215,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
     ) -> usize {
         let (l, rows) = (self.lanes, self.rows);
         let units = from..from + U * S;
+        let x = self.x_of(units.clone());
         let parts = [
             rows[0].part(units.clone()),
             rows[1].part(units.clone()),
@@ -226,7 +230,7 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
                 let factor = part.factor(l, scales[r][at + unit / U]);
                 let values = part.unit(l, unit, factor);
                 let mut sums = self.sums[r];
-                self.multiply(from + unit, values, &mut sums);
+                self.multiply(&x, unit, values, &mut sums);
                 self.sums[r] = sums;
                 self.largest = part.largest(l, unit, self.largest);
                 // Rows stay one after the other: mixed by the compiler, they want more registers than
@@ -254,10 +258,26 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
         }
     }
 
+    /// Some units of each token.
     #[inline(always)]
-    fn multiply(&self, unit: usize, values: [L::F; 2], sums: &mut [L::F; T]) {
+    fn x_of(&self, units: Range<usize>) -> [&'a [[f32; UNIT]]; T] {
+        let mut x = self.x;
+        for x in &mut x {
+            *x = &x[units.clone()];
+        }
+        x
+    }
+
+    #[inline(always)]
+    fn multiply(
+        &self,
+        x: &[&[[f32; UNIT]]; T],
+        unit: usize,
+        values: [L::F; 2],
+        sums: &mut [L::F; T],
+    ) {
         let l = self.lanes;
-        for (sum, x) in sums.iter_mut().zip(&self.x) {
+        for (sum, x) in sums.iter_mut().zip(x) {
             let (x, _) = x[unit].as_chunks::<LANES>();
             *sum = D::multiply(l, values[0], l.load(&x[0]), *sum);
             *sum = D::multiply(l, values[1], l.load(&x[1]), *sum);

@@ -11,12 +11,8 @@ use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
 use super::pairs::{Fp8Pairs, are_powers};
 use super::rows::{Blocks, Row, Rows};
 
-/// From so many tokens on a buffer pays at the latest: with the sums of one row in the registers a
-/// tile of decoded rows is small.
-const NARROW_BUFFERED_FROM: usize = 8;
-
 /// Most tokens that e4m3's scales are multiplied to: more meet decoded rows.
-const FEW: usize = NARROW_BUFFERED_FROM - 1;
+const FEW: usize = <E4m3<'_> as Decode>::NARROW_BUFFERED_FROM - 1;
 
 /// All rows of one format. Each format is compiled by itself: what a compiler needs for a function
 /// grows faster than the function.
@@ -145,8 +141,11 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     /// Whether the tokens meet rows in the registers, and not in a buffer.
     #[inline(always)]
     fn is_few<D: Decode>(&self) -> bool {
-        let tokens = self.x.tokens();
-        tokens < D::BUFFERED_FROM || L::KEEPS_ONE_ROW && tokens < NARROW_BUFFERED_FROM
+        let from = match L::KEEPS_ONE_ROW {
+            true => D::BUFFERED_FROM.max(D::NARROW_BUFFERED_FROM),
+            false => D::BUFFERED_FROM,
+        };
+        self.x.tokens() < from
     }
 
     #[inline(always)]
