@@ -65,6 +65,8 @@ fn json_has_every_field_and_its_numbers_agree() {
     assert!(bandwidth >= number(&report, "bandwidth_median_gb_s"));
 
     let rows = report["rows"].as_array().unwrap();
+    // In front of all rows and behind each of them.
+    assert_eq!(report["limits_measured"], rows.len() + 1);
     let cases = rows.iter().map(|row| {
         let field = |key: &str| row[key].as_u64().unwrap();
         let kind = row["kind"].as_str().unwrap();
@@ -93,15 +95,16 @@ fn json_has_every_field_and_its_numbers_agree() {
         );
         same(
             number(row, "bandwidth_share"),
-            number(row, "gb_per_s") / bandwidth,
+            number(row, "gb_per_s") / number(&row["limits"], "bandwidth_gb_s"),
         );
+        assert!(number(&row["limits"], "bandwidth_gb_s") <= bandwidth);
         for (share, of) in [
             ("product_share", "product_gflop_s"),
             ("integer_product_share", "integer_product_gop_s"),
         ] {
             same(
                 number(row, share),
-                number(row, "gflop_per_s") / number(&report, of),
+                number(row, "gflop_per_s") / number(&row["limits"], of),
             );
         }
         same(number(cost, "per_million_tokens"), 1e3 / median);

@@ -1,5 +1,6 @@
 //! `dsv3 bench`
 
+mod limits;
 mod measure;
 mod operations;
 mod part;
@@ -14,8 +15,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use dsv3_kernels::DeviceSpec;
 
+use self::limits::Gauge;
 use self::projection::Target;
-use self::report::{Machine, Products, Report, Subject};
+use self::report::{Machine, Report, Subject};
 use self::workload::Workload;
 use crate::cli::{CacheFormat, Dtype, Global, LoadArgs};
 use crate::error::{INTERRUPTED, usage};
@@ -26,8 +28,8 @@ use crate::{interrupt, machine, model};
 #[command(
     after_help = "Example: dsv3 bench --model DeepSeek-V3.1 --prompt 512,2048 --depth 0,4096 --batch 1,8\n\
     The share of bandwidth is that of the bytes that the measured tokens must read, experts counted\n\
-    as they were chosen, in what the memory gives to a plain loop over it. docs/benchmarks.md says\n\
-    how everything is counted. Ctrl-C ends with what was measured so far."
+    as they were chosen, in what the memory gives to a plain loop just before or after.\n\
+    docs/benchmarks.md says how everything is counted. Ctrl-C ends with what was measured so far."
 )]
 pub(crate) struct BenchArgs {
     /// Lengths of prompts; 0 for none
@@ -120,19 +122,17 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     }
 
     // What a GPU reads is not this memory.
-    let bandwidth = match on_cpu {
-        true => machine::memory_read(available),
-        false => None,
-    };
-    let products = on_cpu.then(Products::measure);
+    let mut gauge = Gauge::new(on_cpu);
     let weight_bytes = opened.checkpoint().data_bytes();
     let loaded = opened.load_model(global, &load)?;
     interrupt::install()?;
     let listening = interrupt::listen();
-    let measurements = measure::run(&loaded, &workload, &listening)?;
-    let interrupted = listening.pressed();
-
     let needed = weight_bytes.saturating_add(workload.cache_bytes(opened.args(), cache));
+    if available.is_some_and(|bytes| needed.saturating_add(gauge.bytes()) > bytes) {
+        gauge.stop();
+    }
+    let measurements = measure::run(&loaded, &workload, &listening, &mut gauge)?;
+    let interrupted = listening.pressed();
     let subject = Subject {
         model: opened.dir.display().to_string(),
         adapter: args.adapter.map(|dir| dir.display().to_string()),
@@ -144,10 +144,10 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         weight_bytes,
         fits_memory: available.filter(|_| on_cpu).map(|bytes| needed <= bytes),
     };
-    let mut report = Report::new(Machine::here(), subject, bandwidth, products, &measurements);
+    let mut report = Report::new(Machine::here(), subject, &gauge, &measurements);
     report.interrupted = interrupted;
     if let Some(target) = target {
-        let measured = bandwidth.map(|read| read.best_gb_s);
+        let measured = gauge.best().bandwidth_gb_s;
         let projection = target.project(&measurements, measured, args.bandwidth, available)?;
         report.projection = Some(projection);
     }

@@ -7,6 +7,7 @@ use dsv3_model::{
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::limits::{Gauge, Limits};
 use super::operations;
 use super::part::ByPart;
 use super::workload::{BLOCK, Workload};
@@ -46,6 +47,8 @@ pub(super) struct Measurement {
     pub(super) operations: f64,
     /// Seconds of each repetition, the quickest first.
     pub(super) repeats: Vec<ByPart>,
+    /// What the machine gave around them.
+    pub(super) limits: Limits,
 }
 
 impl Measurement {
@@ -66,6 +69,7 @@ pub(super) fn run(
     model: &Transformer,
     workload: &Workload,
     listening: &Listening,
+    gauge: &mut Gauge,
 ) -> anyhow::Result<Vec<Measurement>> {
     let bar = progress_bar(
         cost_of_all(workload),
@@ -76,7 +80,7 @@ pub(super) fn run(
         let mut sequences = Sequences::new(model, workload, *batch, listening, &bar);
         for tokens in &workload.prompts {
             let work = Work::prefill(*tokens, workload.step(*batch));
-            measured.extend(sequences.measure(work, workload.repeat)?);
+            measured.extend(sequences.measure(work, workload.repeat, gauge)?);
             if listening.pressed() {
                 break 'all;
             }
@@ -84,7 +88,7 @@ pub(super) fn run(
         for depth in &workload.depths {
             sequences.fill(*depth)?;
             let work = Work::decode(*depth, workload.decode);
-            measured.extend(sequences.measure(work, workload.repeat)?);
+            measured.extend(sequences.measure(work, workload.repeat, gauge)?);
             if listening.pressed() {
                 break 'all;
             }
@@ -207,8 +211,13 @@ impl<'a> Sequences<'a> {
     }
 
     /// Run `work` once untimed, which reads all weights that it needs and counts them, then
-    /// `repeat` times. Nothing where Ctrl-C came before the first of those.
-    fn measure(&mut self, work: Work, repeat: usize) -> anyhow::Result<Option<Measurement>> {
+    /// `repeat` times, and see what the machine gives. Nothing where Ctrl-C came before the first of those.
+    fn measure(
+        &mut self,
+        work: Work,
+        repeat: usize,
+        gauge: &mut Gauge,
+    ) -> anyhow::Result<Option<Measurement>> {
         let (kind, batch) = (work.kind.name(), self.batch);
         let (tokens, depth) = (work.tokens, work.from);
         let message = format!("{kind} of {tokens}, depth {depth}, batch {batch}");
@@ -245,7 +254,11 @@ impl<'a> Sequences<'a> {
         let repeated = repeats.len();
         tracing::info!(kind, tokens, depth, batch, repeated, "measured");
         repeats.sort_by(|a, b| a.total().total_cmp(&b.total()));
-        Ok((!repeats.is_empty()).then_some(Measurement {
+        if self.listening.pressed() {
+            gauge.stop();
+        }
+        self.bar.set_message("what the machine gives");
+        Ok((!repeats.is_empty()).then(|| Measurement {
             kind: work.kind,
             tokens,
             depth,
@@ -253,6 +266,7 @@ impl<'a> Sequences<'a> {
             bytes,
             operations,
             repeats,
+            limits: gauge.around(),
         }))
     }
 

@@ -100,7 +100,7 @@ impl Target {
         &self.args
     }
 
-    /// From `measurements` beside memory that was read at `measured` GB/s, for this machine or for
+    /// From `measurements`, for this machine, whose memory was read at `measured` GB/s at best, or for
     /// one whose memory is read at `asked` GB/s.
     pub(super) fn project(
         &self,
@@ -109,19 +109,18 @@ impl Target {
         asked: Option<f64>,
         available: Option<u64>,
     ) -> anyhow::Result<Projection> {
-        let faster = match (measured, asked) {
-            (_, None) => 1.0,
-            (Some(measured), Some(asked)) => asked / measured,
-            (None, Some(_)) => {
-                return Err(usage(
-                    "--bandwidth needs this machine's own to compare with, and too little memory \
-                     is available to measure it: leave it out, or free some memory",
-                ));
-            }
-        };
+        if measured.is_none() && asked.is_some() {
+            return Err(usage(
+                "--bandwidth needs this machine's own to compare with, and too little memory is \
+                 available to measure it: leave it out, or free some memory",
+            ));
+        }
         let single = measurements.iter().filter(|m| m.batch == 1);
         let rows = single.filter_map(|m| match (m.kind, asked) {
-            (Kind::Decode, _) => Some(self.decode(m, faster)),
+            (Kind::Decode, _) => {
+                let faster = asked.zip(m.limits.bandwidth_gb_s);
+                Some(self.decode(m, faster.map_or(1.0, |(asked, here)| asked / here)))
+            }
             (Kind::Prefill, None) => Some(self.prefill(m)),
             // Another machine's arithmetic is not known from its memory.
             (Kind::Prefill, Some(_)) => None,
@@ -251,6 +250,7 @@ fn format_of(checkpoint: &Checkpoint) -> (PlanFormat, &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::Limits;
     use super::*;
     use dsv3_model::PassBytes;
 
@@ -302,6 +302,10 @@ mod tests {
             },
             operations: 1e9,
             repeats: vec![ByPart([1.0; 4])],
+            limits: Limits {
+                bandwidth_gb_s: Some(10.0),
+                ..Limits::default()
+            },
         }
     }
 

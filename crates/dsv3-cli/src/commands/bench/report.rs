@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::limits::{Gauge, Limits};
 use super::measure::{Kind, Measurement};
 use super::projection::Projection;
-use crate::machine::{self, MemoryRead};
+use crate::machine;
 
 /// Everything that a run says.
 #[derive(Debug, Serialize)]
@@ -15,17 +16,15 @@ pub(super) struct Report {
     pub(super) machine: Machine,
     #[serde(flatten)]
     pub(super) subject: Subject,
-    /// What all threads together read from memory in a plain loop, in its best pass; null on other
-    /// devices than the CPU and where little memory is available.
-    pub(super) bandwidth_gb_s: Option<f64>,
+    /// The best that the machine gave while this ran.
+    #[serde(flatten)]
+    pub(super) limits: Limits,
+    /// In how many measurements.
+    pub(super) limits_measured: usize,
+    /// What memory gave in a median pass.
     pub(super) bandwidth_median_gb_s: Option<f64>,
-    /// Bytes of one pass of that loop.
+    /// Bytes of such a pass.
     pub(super) bandwidth_bytes: Option<u64>,
-    /// What a plain product of two dense f32 matrices reaches, in 10^9 operations a second; null on
-    /// other devices than the CPU.
-    pub(super) product_gflop_s: Option<f64>,
-    /// The same of two matrices of bytes, summed in whole numbers.
-    pub(super) integer_product_gop_s: Option<f64>,
     pub(super) rows: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cost: Option<Cost>,
@@ -83,30 +82,16 @@ pub(super) struct Row {
     pub(super) bytes_per_token: f64,
     /// Those bytes at the median speed.
     pub(super) gb_per_s: f64,
-    /// Of `bandwidth_gb_s`.
+    /// What the machine gave just before or after, whichever is better.
+    pub(super) limits: Limits,
+    /// Of its `bandwidth_gb_s`.
     pub(super) bandwidth_share: Option<f64>,
     /// 10^9 multiplications and additions a second at the median speed.
     pub(super) gflop_per_s: f64,
-    /// Of `product_gflop_s`.
+    /// Of its `product_gflop_s`.
     pub(super) product_share: Option<f64>,
-    /// Of `integer_product_gop_s`.
+    /// Of its `integer_product_gop_s`.
     pub(super) integer_product_share: Option<f64>,
-}
-
-/// What dense products reach on this machine, in 10^9 operations a second.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Products {
-    pub(super) f32: f64,
-    pub(super) integers: f64,
-}
-
-impl Products {
-    pub(super) fn measure() -> Self {
-        Products {
-            f32: machine::product(),
-            integers: machine::integer_product(),
-        }
-    }
 }
 
 /// A median and what lies around it.
@@ -156,7 +141,7 @@ impl Machine {
 }
 
 impl Row {
-    fn new(measured: &Measurement, bandwidth: Option<f64>, products: Option<Products>) -> Self {
+    fn new(measured: &Measurement) -> Self {
         let tokens = measured.all_tokens();
         let speed = |seconds: f64| tokens / seconds.max(f64::MIN_POSITIVE);
         let median = measured.median().total();
@@ -165,6 +150,8 @@ impl Row {
         let bytes_per_token = measured.bytes.total() as f64 / tokens;
         let gb_per_s = bytes_per_token * speed(median) / 1e9;
         let gflop_per_s = measured.operations / tokens * speed(median) / 1e9;
+        let limits = measured.limits;
+        let share = |speed: f64, limit: Option<f64>| limit.map(|limit| speed / limit);
         Row {
             kind: measured.kind,
             tokens: measured.tokens,
@@ -178,10 +165,11 @@ impl Row {
             },
             bytes_per_token,
             gb_per_s,
-            bandwidth_share: bandwidth.map(|bandwidth| gb_per_s / bandwidth),
+            limits,
+            bandwidth_share: share(gb_per_s, limits.bandwidth_gb_s),
             gflop_per_s,
-            product_share: products.map(|products| gflop_per_s / products.f32),
-            integer_product_share: products.map(|products| gflop_per_s / products.integers),
+            product_share: share(gflop_per_s, limits.product_gflop_s),
+            integer_product_share: share(gflop_per_s, limits.integer_product_gop_s),
         }
     }
 }
@@ -191,22 +179,19 @@ impl Report {
     pub(super) fn new(
         machine: Machine,
         subject: Subject,
-        bandwidth: Option<MemoryRead>,
-        products: Option<Products>,
+        gauge: &Gauge,
         measurements: &[Measurement],
     ) -> Self {
-        let best = bandwidth.map(|read| read.best_gb_s);
-        let rows = measurements.iter().map(|m| Row::new(m, best, products));
+        let rows = measurements.iter().map(Row::new);
         Report {
             version: env!("CARGO_PKG_VERSION"),
             optimised_build: !cfg!(debug_assertions),
             machine,
             subject,
-            bandwidth_gb_s: best,
-            bandwidth_median_gb_s: bandwidth.map(|read| read.median_gb_s),
-            bandwidth_bytes: bandwidth.map(|read| read.bytes),
-            product_gflop_s: products.map(|products| products.f32),
-            integer_product_gop_s: products.map(|products| products.integers),
+            limits: gauge.best(),
+            limits_measured: gauge.times(),
+            bandwidth_median_gb_s: gauge.median_gb_s(),
+            bandwidth_bytes: gauge.median_gb_s().map(|_| gauge.bytes()),
             rows: rows.collect(),
             cost: None,
             projection: None,
@@ -235,6 +220,7 @@ impl Report {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::limits::tests::gauge;
     use super::super::part::ByPart;
     use super::*;
     use dsv3_model::PassBytes;
@@ -257,6 +243,11 @@ pub(super) mod tests {
             repeats: [0.5, 1.0, 2.0]
                 .map(|times| ByPart([1.0, 0.5, 2.0, 0.5].map(|seconds| seconds * times)))
                 .to_vec(),
+            limits: Limits {
+                bandwidth_gb_s: Some(8.0),
+                product_gflop_s: Some(40.0),
+                integer_product_gop_s: Some(160.0),
+            },
         }
     }
 
@@ -281,22 +272,7 @@ pub(super) mod tests {
             weight_bytes: 5 << 30,
             fits_memory: Some(true),
         };
-        let bandwidth = MemoryRead {
-            best_gb_s: 8.0,
-            median_gb_s: 7.0,
-            bytes: 1 << 30,
-        };
-        let products = Products {
-            f32: 40.0,
-            integers: 160.0,
-        };
-        Report::new(
-            machine,
-            subject,
-            Some(bandwidth),
-            Some(products),
-            &[measured()],
-        )
+        Report::new(machine, subject, &gauge(), &[measured()])
     }
 
     /// Breaks with: one sequence's tokens taken for all, the slowest taken for the quickest, a

@@ -65,14 +65,19 @@ fn about(report: &Report) -> [[String; 2]; 4] {
     let (machine, subject) = (&report.machine, &report.subject);
     let cpu = machine.cpu.as_deref().unwrap_or(machine.architecture);
     let simd = machine.simd.join(" ");
-    let memory = match (report.bandwidth_gb_s, report.bandwidth_median_gb_s) {
+    let limits = report.limits;
+    let memory = match (limits.bandwidth_gb_s, report.bandwidth_median_gb_s) {
         (Some(best), Some(median)) => format!(
-            "read at {best:.1} GB/s (median {median:.1}, {} a pass)",
-            human_bytes(report.bandwidth_bytes.unwrap_or(0))
+            "read at {best:.1} GB/s (median {median:.1}, {} a pass), measured {}",
+            human_bytes(report.bandwidth_bytes.unwrap_or(0)),
+            match report.limits_measured {
+                1 => "once".into(),
+                times => format!("{times} times"),
+            }
         ),
         _ => "not measured".into(),
     };
-    let product = match (report.product_gflop_s, report.integer_product_gop_s) {
+    let product = match (limits.product_gflop_s, limits.integer_product_gop_s) {
         (Some(floats), Some(integers)) => format!(
             "{floats:.0} GFLOP/s in f32, {integers:.0} in int8, {} rows and columns",
             machine::PRODUCT
@@ -267,8 +272,8 @@ mod tests {
             text(&report),
             "\
 machine  a processor, 2 threads on 4 cores, avx2
-memory   read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
-product  40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
+memory   read at 10.0 GB/s (median 7.0, 1.00 GiB a pass), measured 3 times
+product  50 GFLOP/s in f32, 200 in int8, {rows} rows and columns
 model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache, prompts in passes of 512
 
 kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of f32's  of int8's  $ a million
@@ -282,8 +287,8 @@ decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00    
             markdown(&report),
             "\
 - machine: a processor, 2 threads on 4 cores, avx2
-- memory: read at 8.0 GB/s (median 7.0, 1.00 GiB a pass)
-- product: 40 GFLOP/s in f32, 160 in int8, {rows} rows and columns
+- memory: read at 10.0 GB/s (median 7.0, 1.00 GiB a pass), measured 3 times
+- product: 50 GFLOP/s in f32, 200 in int8, {rows} rows and columns
 - model: MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache, prompts in passes of 512
 
 | kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of f32's | of int8's | $ a million |
