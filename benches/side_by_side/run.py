@@ -82,7 +82,8 @@ class Dsv3:
         self.args, self.model, self.flags = args, model, flags
         self.name = " ".join([f"dsv3, {model.name}", *flags])
         self.bandwidth = []
-        self.bytes = None
+        # Of what memory gave around each decoding.
+        self.shares = []
 
     def missing(self):
         if not self.args.dsv3.exists():
@@ -101,7 +102,9 @@ class Dsv3:
         said = json.loads(text)
         self.bandwidth.append(said["bandwidth_gb_s"])
         speed = {row["kind"]: row["tokens_per_s"]["median"] for row in said["rows"]}
-        self.bytes = next(r["bytes_per_token"] for r in said["rows"] if r["kind"] == "decode")
+        share = next(r["bandwidth_share"] for r in said["rows"] if r["kind"] == "decode")
+        if share:
+            self.shares.append(100 * share)
         return speed
 
 
@@ -189,14 +192,13 @@ def report(args, engines, results, missing):
     """The table, in markdown."""
     ours = [engine for engine in engines if isinstance(engine, Dsv3)]
     bandwidth = [b for engine in ours for b in engine.bandwidth if b]
-    most = max(bandwidth, default=None)
     lines = [
         f"{machine()}, {args.threads} threads, dsv3 at `{commit()}`. Prompt of {args.prompt}, "
         f"{args.decode} tokens after {args.depth}; tokens/s, median of {args.rounds} rounds "
         "(slowest–fastest), engines in turns.",
         "",
     ]
-    if most:
+    if bandwidth:
         lines += [f"Memory read in the same run: {spread(bandwidth, ' GB/s')}.", ""]
     lines += [
         "| engine | prefill | decode | decode, share of memory |",
@@ -205,10 +207,8 @@ def report(args, engines, results, missing):
     for engine in engines:
         runs = [run for run in results[engine.name] if run]
         cells = [spread([run[kind] for run in runs if kind in run], "") for kind in ("prefill", "decode")]
-        read = getattr(engine, "bytes", None)
-        share = ""
-        if read and most and runs:
-            share = f"{statistics.median(r['decode'] for r in runs) * read / most / 1e7:.0f} %"
+        shares = getattr(engine, "shares", None)
+        share = f"{statistics.median(shares):.0f} %" if shares else ""
         lines.append(f"| {engine.name} | {cells[0]} | {cells[1]} | {share} |")
     lines += ["", *(f"- {name}: {why}" for name, why in missing)]
     lines += ["", "`" + " ".join(["benches/side_by_side/run.py", *sys.argv[1:]]) + "`", ""]
