@@ -152,7 +152,9 @@ class Python:
         numbers = [str(n) for n in (a.threads, a.prompt, a.decode, a.depth)]
         env = {**os.environ, "OMP_NUM_THREADS": str(a.threads), "HF_HUB_OFFLINE": "1"}
         text = output([a.python, "-c", self.script, a.model, *numbers], env=env)
-        return json.loads(text.strip().splitlines()[-1]) if text else None
+        # vLLM logs to stdout too, behind what the script says as well.
+        said = [line for line in (text or "").splitlines() if line.startswith("{")]
+        return json.loads(said[-1]) if said else None
 
 
 class MistralRs:
