@@ -161,8 +161,8 @@ pub(super) struct E4m3<'a>(&'a [[u8; UNIT]]);
 
 impl<'a> E4m3<'a> {
     #[inline(always)]
-    pub(super) fn new(row: Row<'a>) -> Self {
-        E4m3(Fp8::new(row).codes)
+    pub(super) fn new(codes: &'a [u8]) -> Self {
+        E4m3(codes.as_chunks().0)
     }
 }
 

@@ -44,15 +44,16 @@ pub(super) struct Blocks<'a> {
     scales: &'a [f32],
     block: [usize; 2],
     n: usize,
+    /// Scales of a row: a division that would be felt in short ones.
+    columns: usize,
 }
 
 impl<'a> Blocks<'a> {
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> Row<'a> {
-        let columns = self.n.div_ceil(self.block[1]);
         Row::Fp8 {
             codes: &self.codes[row * self.n..][..self.n],
-            scales: &self.scales[row / self.block[0] * columns..][..columns],
+            scales: &self.scales[row / self.block[0] * self.columns..][..self.columns],
             block: self.block[1],
         }
     }
@@ -71,9 +72,9 @@ impl<'a> Blocks<'a> {
 
     /// Whether the kernels can read the blocks of some rows.
     pub(super) fn fit(&self, rows: &Range<usize>) -> bool {
-        let columns = self.n.div_ceil(self.block[1]);
         let (first, end) = (rows.start / self.block[0], rows.end.div_ceil(self.block[0]));
-        blocks_fit(self.block[1], &self.scales[first * columns..end * columns])
+        let scales = &self.scales[first * self.columns..end * self.columns];
+        blocks_fit(self.block[1], scales)
     }
 }
 
@@ -83,6 +84,9 @@ pub(super) struct Groups<'a> {
     bytes: &'a [u8],
     pub(super) format: GroupFormat,
     n: usize,
+    /// Bytes of a row's codes, and how many scales it has.
+    code_bytes: usize,
+    scales: usize,
 }
 
 impl<'a> Groups<'a> {
@@ -96,10 +100,10 @@ impl<'a> Groups<'a> {
     pub(super) fn row(&self, row: usize) -> Coded<'a> {
         let format = &self.format;
         let bytes = &self.bytes[row * format.row_bytes..][..format.row_bytes];
-        let (codes, rest) = bytes[format.offset..].split_at(format.code_bytes(self.n));
+        let (codes, rest) = bytes[format.offset..].split_at(self.code_bytes);
         Coded {
             codes,
-            scales: &rest.as_chunks::<2>().0[..format.scales(self.n)],
+            scales: &rest.as_chunks::<2>().0[..self.scales],
             columns: format.columns,
         }
     }
@@ -209,11 +213,14 @@ impl Rows {
                 scales: scale.storage::<f32>(),
                 block: *block,
                 n,
+                columns: n.div_ceil(block[1]),
             }),
             Format::Group(format) => View::Group(Groups {
                 bytes: self.data.bytes(),
                 format: *format,
                 n,
+                code_bytes: format.code_bytes(n),
+                scales: format.scales(n),
             }),
         }
     }

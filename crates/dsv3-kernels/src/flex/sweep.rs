@@ -189,7 +189,7 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
                         row_bytes: self.row_bytes,
                         buffer: &mut *self.buffer,
                     };
-                    beside.rows(rows.clone(), &|i| E4m3::new(blocks.row(i)))
+                    beside.rows(rows.clone(), &|i| E4m3::new(blocks.codes(i..i + 1)))
                 } else {
                     self.rows(rows.clone(), &|i| Fp8::<UNIT>::new(blocks.row(i)));
                     true
