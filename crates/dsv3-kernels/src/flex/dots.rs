@@ -1,6 +1,6 @@
 //! Rows of weights times rows of activations: the inner kernel of every linear layer.
 //!
-//! A weight is decoded in registers, once for up to four tokens and beside three other rows, and
+//! A weight is decoded in registers, once for up to five tokens and beside three other rows, and
 //! never written anywhere; with many tokens a few rows are decoded to a buffer in the cache first.
 //! Each product of a row and a token is summed in sixteen lanes of its own, over the columns in
 //! their order, so its bits depend neither on the other rows and tokens of the call nor on the

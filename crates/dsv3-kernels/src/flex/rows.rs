@@ -44,8 +44,8 @@ pub(super) struct Blocks<'a> {
     scales: &'a [f32],
     block: [usize; 2],
     n: usize,
-    /// Scales of a row: a division that would be felt in short ones.
-    columns: usize,
+    /// Scales of a row: what divides a width is reckoned once, for short rows would feel it.
+    scale_columns: usize,
 }
 
 impl<'a> Blocks<'a> {
@@ -53,7 +53,7 @@ impl<'a> Blocks<'a> {
     pub(super) fn row(&self, row: usize) -> Row<'a> {
         Row::Fp8 {
             codes: &self.codes[row * self.n..][..self.n],
-            scales: &self.scales[row / self.block[0] * self.columns..][..self.columns],
+            scales: &self.scales[row / self.block[0] * self.scale_columns..][..self.scale_columns],
             block: self.block[1],
         }
     }
@@ -73,7 +73,7 @@ impl<'a> Blocks<'a> {
     /// Whether the kernels can read the blocks of some rows.
     pub(super) fn fit(&self, rows: &Range<usize>) -> bool {
         let (first, end) = (rows.start / self.block[0], rows.end.div_ceil(self.block[0]));
-        let scales = &self.scales[first * self.columns..end * self.columns];
+        let scales = &self.scales[first * self.scale_columns..end * self.scale_columns];
         blocks_fit(self.block[1], scales)
     }
 }
@@ -213,7 +213,7 @@ impl Rows {
                 scales: scale.storage::<f32>(),
                 block: *block,
                 n,
-                columns: n.div_ceil(block[1]),
+                scale_columns: n.div_ceil(block[1]),
             }),
             Format::Group(format) => View::Group(Groups {
                 bytes: self.data.bytes(),

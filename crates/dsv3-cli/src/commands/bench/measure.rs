@@ -211,7 +211,8 @@ impl<'a> Sequences<'a> {
     }
 
     /// Run `work` once untimed, which reads all weights that it needs and counts them, then
-    /// `repeat` times, and see what the machine gives. Nothing where Ctrl-C came before the first of those.
+    /// `repeat` times, and see what the machine gives. Nothing where Ctrl-C came before the first of
+    /// those.
     fn measure(
         &mut self,
         work: Work,
