@@ -282,16 +282,16 @@ impl Tile<'_> {
     }
 
     /// The tile's values, weighed, onto the sums: four queries and four times sixteen lanes at a
-    /// time, or three and two where lanes take more than one register.
+    /// time, or six and sixteen where lanes take more than one register.
     #[inline(always)]
     fn weigh<L: Lanes>(&mut self, l: L, scores: &[[f32; TILE]]) {
         let mut q = self.seer(0);
         while q < scores.len() {
             q += match (scores.len() - q, L::IS_WIDE) {
                 (1, _) => self.weigh_of::<L, 1>(l, q, scores),
-                (2, _) | (3, true) => self.weigh_of::<L, 2>(l, q, scores),
-                (_, false) => self.weigh_of::<L, 3>(l, q, scores),
-                _ => self.weigh_of::<L, 4>(l, q, scores),
+                (2 | 3, _) => self.weigh_of::<L, 2>(l, q, scores),
+                (4 | 5, _) | (_, true) => self.weigh_of::<L, 4>(l, q, scores),
+                _ => self.weigh_of::<L, 6>(l, q, scores),
             };
             q = self.seer(q);
         }
@@ -309,9 +309,9 @@ impl Tile<'_> {
         let mut chunk = 0;
         while chunk < full {
             chunk += match (full - chunk, L::IS_WIDE) {
-                (1, _) | (2 | 3, true) => self.weigh_chunks::<L, Q, 1>(l, first, chunk, scores),
-                (_, false) => self.weigh_chunks::<L, Q, 2>(l, first, chunk, scores),
-                _ => self.weigh_chunks::<L, Q, 4>(l, first, chunk, scores),
+                (4.., true) => self.weigh_chunks::<L, Q, 4>(l, first, chunk, scores),
+                (2.., false) if Q <= 2 => self.weigh_chunks::<L, Q, 2>(l, first, chunk, scores),
+                _ => self.weigh_chunks::<L, Q, 1>(l, first, chunk, scores),
             };
         }
         let rest = full * LANES;
