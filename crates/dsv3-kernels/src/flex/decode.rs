@@ -111,6 +111,8 @@ pub(super) fn blocks_fit(columns: usize, scales: &[f32]) -> bool {
 pub(super) trait Decode: Copy {
     /// Units between what is decoded and what is asked of memory: about 2 KiB of the row.
     const AHEAD: usize;
+    /// The same where registers keep the sums of one row.
+    const NARROW_AHEAD: usize = Self::AHEAD;
     /// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
     const BUFFERED_FROM: usize = 5;
     /// The same where the sums of one row at a time are all that the registers hold: a tile of decoded
@@ -158,6 +160,9 @@ pub(super) trait Decode: Copy {
 /// How far ahead of a row's decoding memory is asked. Four rows side by side have 8 KiB under way:
 /// what a core reads in the time that memory takes to answer, a few times over.
 pub(super) const AHEAD_BYTES: usize = 2048;
+/// The same where little is done with a byte, on AVX2: what has been asked for and is not there yet
+/// is more than a core keeps account of.
+pub(super) const NARROW_AHEAD_BYTES: usize = 256;
 
 /// Ask for what lies behind `count` units from `at` on, once for each line.
 #[inline(always)]

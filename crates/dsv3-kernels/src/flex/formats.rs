@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::decode::{
-    AHEAD_BYTES, Decode, UNIT, halves, padded, prefetch_behind, with_scales, without_scales,
+    AHEAD_BYTES, Decode, NARROW_AHEAD_BYTES, UNIT, halves, padded, prefetch_behind, with_scales,
+    without_scales,
 };
 use super::lanes::{E4M3_UNBIAS, LANES, Lanes};
 use super::rows::Row;
@@ -28,6 +29,7 @@ macro_rules! unscaled {
 
         impl Decode for $name<'_> {
             const AHEAD: usize = AHEAD_BYTES / (2 * $bytes);
+            const NARROW_AHEAD: usize = NARROW_AHEAD_BYTES / (2 * $bytes);
 
             without_scales!($name);
 
