@@ -7,11 +7,11 @@
 
 use std::ops::Range;
 
-use super::codes::{half_scales, prefetch_halves};
 use super::decode::padded;
+use super::integer_rows::TILE as ROW_TILE;
 use super::integers::Integers;
-use super::lanes::{Kernel, LANES, Lanes, WORDS, prefetch};
-use super::rows::{Coded, Groups};
+use super::lanes::{Kernel, LANES, Lanes, Onward, Sixteen, WORDS, prefetch};
+use super::rows::Groups;
 use crate::packed::{GROUP_UNIT, GroupCodes};
 
 /// Registers of rows that are worked on together.
@@ -30,7 +30,7 @@ const TOKENS: usize = 40 * TILE;
 /// From so many tokens on it pays to turn all panels of a task before the tokens meet them.
 const MANY: usize = 4 * TILE;
 /// Bytes of a row between what is turned and what is asked of memory.
-pub(super) const AHEAD: usize = 512;
+const AHEAD: usize = 512;
 
 /// Room for turned rows and for sums, kept from call to call.
 #[derive(Default)]
@@ -96,16 +96,17 @@ impl IntegerDots<'_, '_> {
         let columns = self.rows.format.columns;
         let input = self.rows.columns();
         let groups = self.rows.format.scales(input);
-        let step = match tokens < MANY {
-            true => FEW_COLUMNS / columns,
-            false => COLUMNS / columns,
-        };
-        let step = step.max(1);
         let by_rows = tokens
             <= match self.rows.format.codes {
                 GroupCodes::Int8 => L::INT8_ROWS,
                 GroupCodes::Int4 => L::INT4_ROWS,
             };
+        let step = match tokens < MANY {
+            true if by_rows && tokens <= ROW_TILE => groups,
+            true => FEW_COLUMNS / columns,
+            false => COLUMNS / columns,
+        };
+        let step = step.max(1);
         let is_eight = L::SUMS_EIGHT && self.rows.format.codes == GroupCodes::Int4;
         let panels = rows.len().div_ceil(PANEL_ROWS);
         self.buffer.sums.clear();
@@ -116,6 +117,8 @@ impl IntegerDots<'_, '_> {
             let span = Span {
                 groups: first..(first + step).min(groups),
                 columns: first * columns..((first + step) * columns).min(input),
+                is_first: first == 0,
+                is_last: first + step >= groups,
             };
             for panel in 0..panels {
                 if !by_rows {
@@ -161,30 +164,43 @@ impl IntegerDots<'_, '_> {
     #[inline(always)]
     fn turn<L: Lanes>(&mut self, l: L, panel: usize, rows: &Range<usize>, span: &Span) {
         let row_bytes = self.rows.format.row_bytes;
+        let code_bytes = self.rows.code_bytes();
         let words = span.columns.len().div_ceil(WORDS) * LANES;
         let buffer = &mut self.buffer.turned[panel];
         buffer.words.resize(words, [[0; WORDS]; PANELS]);
         for panel in 0..PANELS {
-            let of = sixteen(self.rows, rows, panel);
+            let of = self.rows.sixteen(sixteen(rows, panel));
             for (at, to) in buffer.words.chunks_exact_mut(LANES).enumerate() {
                 let column = span.columns.start + at * WORDS;
                 let mut codes = [[0; WORDS]; LANES];
                 let byte = self.rows.format.code_bytes(column);
                 let ahead = ahead(byte, row_bytes);
-                for (of, codes) in of.iter().zip(&mut codes) {
+                for (lane, to) in codes.iter_mut().enumerate() {
+                    let codes = &of.row(lane)[..code_bytes];
                     if byte.is_multiple_of(WORDS) {
-                        prefetch(of.codes.as_ptr().wrapping_add(ahead));
+                        prefetch(codes.as_ptr().wrapping_add(ahead));
                     }
                     match self.rows.format.codes {
-                        GroupCodes::Int8 => int8(&of.codes[byte..], L::INT8_ZERO, codes),
-                        GroupCodes::Int4 => int4(&of.codes[byte..], codes),
+                        GroupCodes::Int8 => int8(&codes[byte..], L::INT8_ZERO, to),
+                        GroupCodes::Int4 => int4(&codes[byte..], to),
                     }
                 }
                 for (to, turned) in to.iter_mut().zip(&l.turned(&codes)) {
                     to[panel] = *turned;
                 }
             }
-            turn_scales(l, &of, span, panel, row_bytes, &mut buffer.scales);
+            let from = code_bytes + 2 * span.groups.start;
+            let ahead = span.to_next_scales(PANEL_ROWS * row_bytes);
+            let scales = &mut buffer.scales[panel];
+            turn_scales(
+                l,
+                &of,
+                from,
+                span.groups.len(),
+                ahead,
+                &Onward::Nothing,
+                scales,
+            );
         }
     }
 
@@ -291,9 +307,21 @@ fn by_eight<L: Lanes, const T: usize>(
 pub(super) struct Span {
     pub(super) groups: Range<usize>,
     pub(super) columns: Range<usize>,
+    /// Whether the row begins or ends with it.
+    pub(super) is_first: bool,
+    pub(super) is_last: bool,
 }
 
 impl Span {
+    /// Bytes to the scales of the next columns, or to those of the rows that lie `rows` further on.
+    #[inline(always)]
+    pub(super) fn to_next_scales(&self, rows: usize) -> usize {
+        match self.is_last {
+            false => 2 * self.groups.len(),
+            true => rows - 2 * self.groups.start,
+        }
+    }
+
     /// Units of the columns.
     #[inline(always)]
     pub(super) fn units(&self) -> Range<usize> {
@@ -308,45 +336,31 @@ fn panel_rows(rows: &Range<usize>, panel: usize) -> Range<usize> {
     first..(first + PANEL_ROWS).min(rows.end)
 }
 
-/// Sixteen of these rows. Where there are too few the last one is taken again.
+/// Sixteen of these rows.
 #[inline(always)]
-pub(super) fn sixteen<'a>(of: Groups<'a>, rows: &Range<usize>, panel: usize) -> [Coded<'a>; LANES] {
-    let mut to = [Coded::default(); LANES];
-    for (lane, to) in to.iter_mut().enumerate() {
-        let row = rows.start + panel * LANES + lane;
-        *to = of.row(row.min(rows.end - 1));
-    }
-    to
+pub(super) fn sixteen(rows: &Range<usize>, panel: usize) -> Range<usize> {
+    let first = (rows.start + panel * LANES).min(rows.end - 1);
+    first..(first + LANES).min(rows.end)
 }
 
-/// Scales of sixteen rows, a lane for each.
+/// Scales of sixteen rows from byte `from` on, a lane for each row. Memory is asked for those `ahead`
+/// bytes further on.
 #[inline(always)]
 pub(super) fn turn_scales<L: Lanes>(
     l: L,
-    of: &[Coded<'_>; LANES],
-    span: &Span,
-    panel: usize,
-    row_bytes: usize,
-    to: &mut [Vec<[f32; LANES]>; PANELS],
+    of: &Sixteen<'_>,
+    from: usize,
+    groups: usize,
+    ahead: usize,
+    onward: &Onward<'_>,
+    to: &mut Vec<[f32; LANES]>,
 ) {
-    let to = &mut to[panel];
-    // To those of the next columns, or of the next panel, in bytes.
-    let ahead = match span.groups.end < of[0].scales.len() {
-        true => 2 * span.groups.len(),
-        false => PANEL_ROWS * row_bytes - 2 * span.groups.start,
-    };
-    let groups = span.groups.len().next_multiple_of(LANES);
-    to.resize(groups, [0.0; LANES]);
-    for (at, to) in to.chunks_exact_mut(LANES).enumerate() {
-        let group = span.groups.start + at * LANES;
-        let mut scales = [[0; WORDS]; LANES];
-        for (of, scales) in of.iter().zip(&mut scales) {
-            prefetch_halves(of.scales, group, ahead);
-            *scales = bytemuck::cast(half_scales(l, &of.scales[group..]));
-        }
-        for (to, turned) in to.iter_mut().zip(&l.turned(&scales)) {
-            *to = bytemuck::cast(*turned);
-        }
+    to.resize(groups.next_multiple_of(LANES), [0.0; LANES]);
+    for (at, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let from = from + at * 2 * LANES;
+        of.ask(from + ahead);
+        onward.before(at);
+        l.turned_halves(of, from, to);
     }
 }
 

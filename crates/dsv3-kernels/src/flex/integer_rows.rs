@@ -5,10 +5,18 @@
 
 use std::ops::Range;
 
-use super::integer_dots::{AHEAD, IntegerDots, PANEL_ROWS, PANELS, Span, sixteen, turn_scales};
-use super::lanes::{LANES, Lanes, Onward, WholeRows, WholeToken};
-use super::rows::Coded;
+use super::integer_dots::{IntegerDots, PANELS, Span, sixteen, turn_scales};
+use super::lanes::{LANES, LINE, Lanes, Next, Onward, Sixteen, WholeRows, WholeToken};
+use super::rows::Groups;
 use crate::packed::{GROUP_UNIT, GroupCodes};
+
+/// Tokens that meet the rows at once: as many as fit the registers.
+pub(super) const TILE: usize = 2;
+/// Bytes of a row between what is read and what is asked of memory.
+const NEAR: usize = 128;
+/// Rows of fewer bytes end before the machine has found out that they are read one after the other:
+/// memory is asked for the next sixteen while these are read, in the order in which they lie.
+const SHORT: usize = 2048;
 
 /// A form of codes, `N` bytes a unit.
 trait Form<const N: usize> {
@@ -38,6 +46,16 @@ impl Form<LANES> for Int4 {
     }
 }
 
+/// Which rows and tokens.
+#[derive(Clone, Copy)]
+struct Place {
+    panel: usize,
+    /// Of the panel.
+    half: usize,
+    /// The first token.
+    first: usize,
+}
+
 impl IntegerDots<'_, '_> {
     /// Tokens meet the rows of a panel.
     #[inline(always)]
@@ -49,65 +67,44 @@ impl IntegerDots<'_, '_> {
         tokens: &Range<usize>,
         span: &Span,
     ) {
+        let format = self.rows.format;
+        let code_bytes = self.rows.code_bytes();
         for half in 0..PANELS {
-            let of = sixteen(self.rows, rows, half);
-            let scales = &mut self.buffer.turned[panel].scales;
-            turn_scales(l, &of, span, half, self.rows.format.row_bytes, scales);
-            match self.rows.format.codes {
-                GroupCodes::Int8 => {
-                    self.sixteen_rows::<L, Int8, _>(l, &of, panel, half, tokens, span)
-                }
-                GroupCodes::Int4 => {
-                    self.sixteen_rows::<L, Int4, _>(l, &of, panel, half, tokens, span)
-                }
+            let of = self.rows.sixteen(sixteen(rows, half));
+            let from = code_bytes + 2 * span.groups.start;
+            let ahead = span.to_next_scales(LANES * format.row_bytes);
+            let next = (rows.start + (half + 1) * LANES).min(self.range.end);
+            let next = next..(next + LANES).min(self.range.end);
+            let onward = onward(&self.rows, next, span);
+            let scales = &mut self.buffer.turned[panel].scales[half];
+            turn_scales(l, &of, from, span.groups.len(), ahead, &onward, scales);
+            let mut first = tokens.start;
+            while first < tokens.end {
+                // The first tokens bring the rows.
+                let onward = if first == 0 { onward } else { Onward::Nothing };
+                let at = Place { panel, half, first };
+                first += match (format.codes, tokens.end - first) {
+                    (GroupCodes::Int8, 1) => self.few::<L, Int8, _, 1>(l, &of, at, span, onward),
+                    (GroupCodes::Int8, _) => self.few::<L, Int8, _, TILE>(l, &of, at, span, onward),
+                    (GroupCodes::Int4, 1) => self.few::<L, Int4, _, 1>(l, &of, at, span, onward),
+                    (GroupCodes::Int4, _) => self.few::<L, Int4, _, TILE>(l, &of, at, span, onward),
+                };
             }
         }
     }
 
-    /// Tokens meet half of a panel, whose scales are turned.
-    #[inline(always)]
-    fn sixteen_rows<L: Lanes, C: Form<N>, const N: usize>(
-        &mut self,
-        l: L,
-        of: &[Coded<'_>; LANES],
-        panel: usize,
-        half: usize,
-        tokens: &Range<usize>,
-        span: &Span,
-    ) {
-        let units = span.units();
-        let mut rows: [&[[u8; N]]; LANES] = [&[]; LANES];
-        for (row, of) in rows.iter_mut().zip(of) {
-            *row = &of.codes.as_chunks().0[units.clone()];
-        }
-        let mut first = tokens.start;
-        while first < tokens.end {
-            first += match tokens.end - first {
-                1 => self.few::<L, C, N, 1>(l, rows, first, panel, half, span),
-                _ => self.few::<L, C, N, 2>(l, rows, first, panel, half, span),
-            };
-        }
-    }
-
-    /// `T` tokens meet these rows; says how many that were.
+    /// `T` tokens meet sixteen rows; says how many that were.
     #[inline(always)]
     fn few<L: Lanes, C: Form<N>, const N: usize, const T: usize>(
         &mut self,
         l: L,
-        rows: [&[[u8; N]]; LANES],
-        first: usize,
-        panel: usize,
-        half: usize,
+        rows: &Sixteen<'_>,
+        at: Place,
         span: &Span,
+        onward: Onward<'_>,
     ) -> usize {
-        let format = &self.rows.format;
+        let Place { panel, half, first } = at;
         let units = span.units();
-        // The first tokens bring the rows: behind their end the next panel's.
-        let onward = (first == 0).then_some(Onward {
-            near: AHEAD,
-            until: format.row_bytes.saturating_sub(AHEAD + units.start * N),
-            far: AHEAD + (PANEL_ROWS - 1) * format.row_bytes,
-        });
         let kept = &mut self.buffer.sums[panel * self.which.len() + first..][..T];
         let mut tokens = [WholeToken::default(); T];
         let mut sums = [l.splat(0.0); T];
@@ -121,11 +118,28 @@ impl IntegerDots<'_, '_> {
             sums[t] = l.load(&kept[t][half]);
         }
         let scales = &self.buffer.turned[panel].scales[half];
-        let of = WholeRows::new(rows, scales, tokens, format.columns / GROUP_UNIT, onward);
+        let per_group = self.rows.format.columns / GROUP_UNIT;
+        let of = WholeRows::new(rows, units.start * N, scales, tokens, per_group, onward);
         C::add(l, &of, &mut sums);
         for (kept, sum) in kept.iter_mut().zip(sums) {
             kept[half] = l.store(sum);
         }
         T
     }
+}
+
+/// What memory is asked for while rows are read that `next` lie behind.
+#[inline(always)]
+fn onward<'a>(rows: &Groups<'a>, next: Range<usize>, span: &Span) -> Onward<'a> {
+    let row_bytes = rows.format.row_bytes;
+    if row_bytes >= SHORT || !span.is_first || !span.is_last {
+        return Onward::Near(NEAR);
+    }
+    let before = span.groups.len().div_ceil(LANES);
+    let steps = before + rows.code_bytes().div_ceil(LINE);
+    Onward::Next(Next {
+        bytes: rows.bytes(next),
+        lines: (LANES * row_bytes / LINE).div_ceil(steps),
+        before,
+    })
 }

@@ -9,6 +9,7 @@ use dsv3_weights::fp8::E4M3_TO_F32;
 use half::{bf16, f16};
 
 use super::decode::blocks_fit;
+use super::lanes::Sixteen;
 use super::pairs::{self, are_powers};
 use crate::packed::{GroupCodes, GroupFormat, HalfFormat, Packed};
 
@@ -98,14 +99,34 @@ impl<'a> Groups<'a> {
 
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> Coded<'a> {
-        let format = &self.format;
-        let bytes = &self.bytes[row * format.row_bytes..][..format.row_bytes];
-        let (codes, rest) = bytes[format.offset..].split_at(self.code_bytes);
+        let bytes = &self.bytes(row..row + 1)[self.format.offset..];
+        let (codes, rest) = bytes.split_at(self.code_bytes);
         Coded {
             codes,
             scales: &rest.as_chunks::<2>().0[..self.scales],
-            columns: format.columns,
+            columns: self.format.columns,
         }
+    }
+
+    /// Where some rows lie.
+    #[inline(always)]
+    pub(super) fn bytes(&self, rows: Range<usize>) -> &'a [u8] {
+        let row_bytes = self.format.row_bytes;
+        &self.bytes[rows.start * row_bytes..rows.end * row_bytes]
+    }
+
+    /// The codes of up to sixteen rows, and in each row its scales behind them.
+    #[inline(always)]
+    pub(super) fn sixteen(&self, rows: Range<usize>) -> Sixteen<'a> {
+        let count = rows.len();
+        let bytes = &self.bytes(rows)[self.format.offset..];
+        Sixteen::new(bytes, self.format.row_bytes, count)
+    }
+
+    /// Bytes of a row's codes.
+    #[inline(always)]
+    pub(super) fn code_bytes(&self) -> usize {
+        self.code_bytes
     }
 }
 

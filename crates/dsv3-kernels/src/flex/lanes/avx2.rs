@@ -1,11 +1,14 @@
 //! AVX2 with FMA: two registers hold the lanes.
 
+mod rows;
+mod turn;
+
 use std::arch::x86_64::{__m128i, __m256, __m256i, _mm256_cvtph_ps};
 
 use bytemuck::cast;
 use pulp::x86::V3;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, WORDS, WholeRows};
+use super::{E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, Sixteen, WORDS, WholeRows};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -92,54 +95,6 @@ impl Avx2 {
     fn half(self, from: __m128i) -> __m256 {
         // SAFETY: `detect`, which alone makes a value of this type, found F16C.
         unsafe { _mm256_cvtph_ps(from) }
-    }
-
-    /// For each register the sum of its eight words, in two registers of eight.
-    #[inline(always)]
-    fn added(self, fours: [__m256i; 4]) -> Halves {
-        let simd = self.0.avx2;
-        let mut to = [fours[0]; 2];
-        for (i, to) in to.iter_mut().enumerate() {
-            let (a, b) = (fours[2 * i], fours[2 * i + 1]);
-            let low = simd._mm256_permute2x128_si256::<0x20>(a, b);
-            let high = simd._mm256_permute2x128_si256::<0x31>(a, b);
-            *to = simd._mm256_add_epi32(low, high);
-        }
-        self.to_float(to)
-    }
-
-    /// Neighbours of four registers added twice: a word of each in the lower half, and in the upper.
-    #[inline(always)]
-    fn four(self, sums: [__m256i; 4]) -> __m256i {
-        let simd = self.0.avx2;
-        simd._mm256_hadd_epi32(
-            simd._mm256_hadd_epi32(sums[0], sums[1]),
-            simd._mm256_hadd_epi32(sums[2], sums[3]),
-        )
-    }
-
-    /// Eight rows of eight words, rows for columns.
-    #[inline(always)]
-    fn turned_eight(self, rows: [__m256i; 8]) -> [__m256i; 8] {
-        let simd = self.0.avx2;
-        let mut fours = rows;
-        for i in 0..2 {
-            let rows = &rows[4 * i..];
-            let a = simd._mm256_unpacklo_epi32(rows[0], rows[1]); // columns 0 and 1, 4 and 5
-            let b = simd._mm256_unpackhi_epi32(rows[0], rows[1]); // columns 2 and 3, 6 and 7
-            let c = simd._mm256_unpacklo_epi32(rows[2], rows[3]);
-            let d = simd._mm256_unpackhi_epi32(rows[2], rows[3]);
-            fours[4 * i] = simd._mm256_unpacklo_epi64(a, c);
-            fours[4 * i + 1] = simd._mm256_unpackhi_epi64(a, c);
-            fours[4 * i + 2] = simd._mm256_unpacklo_epi64(b, d);
-            fours[4 * i + 3] = simd._mm256_unpackhi_epi64(b, d);
-        }
-        let mut to = rows;
-        for i in 0..4 {
-            to[i] = simd._mm256_permute2x128_si256::<0x20>(fours[i], fours[4 + i]);
-            to[4 + i] = simd._mm256_permute2x128_si256::<0x31>(fours[i], fours[4 + i]);
-        }
-        to
     }
 }
 
@@ -351,114 +306,37 @@ impl Lanes for Avx2 {
     const INT8_ROWS: usize = 8;
     const INT4_ROWS: usize = 16;
 
-    /// Products as those of `dot`.
     #[inline(always)]
     fn int8_rows<const T: usize>(
         self,
         of: &WholeRows<'_, { 2 * LANES }, T>,
         sums: &mut [Self::F; T],
     ) {
-        let simd = self.0.avx2;
-        for group in 0..of.groups() {
-            let units = of.units(group);
-            for unit in units.clone() {
-                of.ask(unit);
-            }
-            let mut fours: [[__m256i; 4]; T] = [cast([0u64; 16]); T];
-            for i in 0..4 {
-                let mut words: [[__m256i; 4]; T] = [cast([0u64; 16]); T];
-                for unit in units.clone() {
-                    for r in 0..4 {
-                        let codes: __m256i = cast(*of.row(4 * i + r, unit));
-                        let sizes = simd._mm256_abs_epi8(codes);
-                        for (t, words) in words.iter_mut().enumerate() {
-                            let x = simd._mm256_sign_epi8(cast(*of.x(t, unit)), codes);
-                            let pairs = simd._mm256_maddubs_epi16(sizes, x);
-                            let twice = simd._mm256_madd_epi16(pairs, cast([1i16; 16]));
-                            words[r] = simd._mm256_add_epi32(words[r], twice);
-                        }
-                    }
-                }
-                for (fours, words) in fours.iter_mut().zip(words) {
-                    fours[i] = self.four(words);
-                }
-            }
-            for (t, (sum, fours)) in sums.iter_mut().zip(fours).enumerate() {
-                *sum = self.mul_add(self.added(fours), of.factor(self, t, group), *sum);
-            }
+        match of.has_groups_of(2) {
+            true => self.int8_groups::<T, 2>(of, sums),
+            false => self.int8_groups::<T, 0>(of, sums),
         }
     }
 
-    /// Two rows in a register. Sums of four products, of eight and of sixteen stay within 16 bits, so
-    /// that neighbours are added by what multiplies: 16 · 15 · 127.
     #[inline(always)]
     fn int4_rows<const T: usize>(self, of: &WholeRows<'_, LANES, T>, sums: &mut [Self::F; T]) {
-        let simd = self.0.avx2;
-        let ones: __m256i = cast([1i16; 16]);
-        let mask: __m256i = cast([15u8; 32]);
-        for group in 0..of.groups() {
-            let units = of.units(group);
-            let mut whole = [self.whole(0); T];
-            for (t, whole) in whole.iter_mut().enumerate() {
-                *whole = self.whole(of.start(t, group));
+        match of.has_groups_of(1) {
+            true => {
+                let begin = self.int4_pairs(of, sums);
+                self.int4_groups::<T, 1>(of, begin, sums);
             }
-            for unit in units {
-                of.ask(unit);
-                let mut x = [[ones; 2]; T];
-                for (t, x) in x.iter_mut().enumerate() {
-                    let (halves, _) = of.x(t, unit).as_chunks::<LANES>();
-                    x[0] = simd._mm256_broadcastsi128_si256(cast(halves[0]));
-                    x[1] = simd._mm256_broadcastsi128_si256(cast(halves[1]));
-                }
-                for half in 0..2 {
-                    let mut rows = [[ones; 4]; T];
-                    for r in 0..4 {
-                        // In the register's halves as the lanes are.
-                        let (low, high) = (8 * half + r, 8 * half + 4 + r);
-                        let codes = self.side_by_side(of.row(low, unit), of.row(high, unit));
-                        let upper = simd._mm256_srli_epi16::<4>(codes);
-                        let lower = simd._mm256_and_si256(codes, mask);
-                        let upper = simd._mm256_and_si256(upper, mask);
-                        for (rows, x) in rows.iter_mut().zip(&x) {
-                            let lower = simd._mm256_maddubs_epi16(lower, x[0]);
-                            let upper = simd._mm256_maddubs_epi16(upper, x[1]);
-                            let pairs = simd._mm256_add_epi16(lower, upper);
-                            rows[r] = simd._mm256_madd_epi16(pairs, ones);
-                        }
-                    }
-                    for (whole, rows) in whole.iter_mut().zip(&rows) {
-                        let a = simd._mm256_packs_epi32(rows[0], rows[1]);
-                        let b = simd._mm256_packs_epi32(rows[2], rows[3]);
-                        let a = simd._mm256_madd_epi16(a, ones);
-                        let b = simd._mm256_madd_epi16(b, ones);
-                        let all = simd._mm256_madd_epi16(simd._mm256_packs_epi32(a, b), ones);
-                        whole[half] = simd._mm256_add_epi32(whole[half], all);
-                    }
-                }
-            }
-            for (t, (sum, whole)) in sums.iter_mut().zip(whole).enumerate() {
-                *sum = self.mul_add(self.to_float(whole), of.factor(self, t, group), *sum);
-            }
+            false => self.int4_groups::<T, 0>(of, 0, sums),
         }
+    }
+
+    #[inline(always)]
+    fn turned_halves(self, rows: &Sixteen<'_>, from: usize, to: &mut [[f32; LANES]; LANES]) {
+        self.halves_turned(rows, from, to);
     }
 
     #[inline(always)]
     fn turned(self, rows: &[[u8; WORDS]; LANES]) -> [[u8; WORDS]; LANES] {
-        let rows: [[__m256i; 2]; LANES] = cast(*rows);
-        let mut to = rows;
-        for i in 0..2 {
-            for j in 0..2 {
-                let mut eight = [rows[0][0]; 8];
-                for (eight, row) in eight.iter_mut().zip(&rows[8 * i..]) {
-                    *eight = row[j];
-                }
-                let eight = self.turned_eight(eight);
-                for (to, eight) in to[8 * j..].iter_mut().zip(eight) {
-                    to[i] = eight;
-                }
-            }
-        }
-        cast(to)
+        self.words_turned(rows)
     }
 
     #[inline(always)]

@@ -3,21 +3,24 @@
 
 use std::ops::Range;
 
-use super::{LANES, LINE, Lanes, prefetch};
+use super::{LANES, LINE, Lanes, Onward, Sixteen};
 
 /// Some columns of sixteen rows of codes, `N` bytes a unit, and the whole numbers that `T` tokens
 /// have for them.
 #[derive(Clone, Copy)]
 pub(in crate::flex) struct WholeRows<'a, const N: usize, const T: usize> {
-    rows: [&'a [[u8; N]]; LANES],
+    rows: &'a Sixteen<'a>,
+    /// Where the columns begin in each row, in bytes.
+    from: usize,
     /// Of the rows, `[groups, LANES]`
     scales: &'a [[f32; LANES]],
     tokens: [WholeToken<'a>; T],
-    /// Units of the columns.
+    /// Units of the columns, and groups.
     count: usize,
+    groups: usize,
     /// Units of a group; the last one may have fewer.
     per_group: usize,
-    onward: Option<Onward>,
+    onward: Onward<'a>,
 }
 
 /// What a token has for these columns.
@@ -31,56 +34,52 @@ pub(in crate::flex) struct WholeToken<'a> {
     pub(in crate::flex) scales: &'a [f32],
 }
 
-/// How much further the bytes lie that memory is asked for.
-#[derive(Clone, Copy)]
-pub(in crate::flex) struct Onward {
-    /// From the columns' begin on.
-    pub(in crate::flex) near: usize,
-    /// From how many bytes on it is more than that.
-    pub(in crate::flex) until: usize,
-    /// From there on.
-    pub(in crate::flex) far: usize,
-}
-
 impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
-    /// Groups are of `per_group` units.
+    /// Columns from byte `from` of the rows on, in groups of `per_group` units.
     ///
     /// # Panics
     ///
     /// Where rows, scales or tokens have less than the first token's columns.
     #[inline(always)]
     pub(in crate::flex) fn new(
-        rows: [&'a [[u8; N]]; LANES],
+        rows: &'a Sixteen<'a>,
+        from: usize,
         scales: &'a [[f32; LANES]],
         tokens: [WholeToken<'a>; T],
         per_group: usize,
-        onward: Option<Onward>,
+        onward: Onward<'a>,
     ) -> Self {
         // Said once, so that the loops need not look at every index.
         let count = tokens[0].x.len();
-        for row in &rows {
-            assert!(row.len() >= count);
-        }
-        let groups = count.div_ceil(per_group);
-        assert!(scales.len() >= groups);
+        assert!(rows.have(from + count * N), "rows are too short");
+        let groups = tokens[0].scales.len();
+        assert!(groups * per_group >= count && scales.len() >= groups);
         for token in &tokens {
             assert!(token.x.len() >= count);
             assert!(token.starts.len() >= groups && token.scales.len() >= groups);
         }
         WholeRows {
             rows,
+            from,
             scales,
             tokens,
             count,
+            groups,
             per_group,
             onward,
         }
     }
 
+    /// Whether each group has `units`, the last one too.
+    #[inline(always)]
+    pub(super) fn has_groups_of(&self, units: usize) -> bool {
+        self.per_group == units && self.count == self.groups * units
+    }
+
     /// How many.
     #[inline(always)]
     pub(super) fn groups(&self) -> usize {
-        self.count.div_ceil(self.per_group)
+        self.groups
     }
 
     /// A group's.
@@ -88,6 +87,19 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
     pub(super) fn units(&self, group: usize) -> Range<usize> {
         let first = group * self.per_group;
         first..(first + self.per_group).min(self.count)
+    }
+
+    /// A group's first unit and how many follow: `UNITS` where all groups have so many, which a
+    /// compiler leaves no loop of; else that is 0.
+    #[inline(always)]
+    pub(super) fn first<const UNITS: usize>(&self, group: usize) -> (usize, usize) {
+        match UNITS {
+            0 => {
+                let units = self.units(group);
+                (units.start, units.len())
+            }
+            _ => (group * UNITS, UNITS),
+        }
     }
 
     /// A unit of a row.
@@ -99,8 +111,21 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
     #[allow(unsafe_code)]
     pub(super) fn row(&self, row: usize, unit: usize) -> &'a [u8; N] {
         assert!(unit < self.count);
-        // SAFETY: `new`, which alone makes a value of this type, found so many in each row.
-        unsafe { self.rows[row].get_unchecked(unit) }
+        // SAFETY: `new`, which alone makes a value of this type, found `count` of them in the rows.
+        unsafe { self.rows.part(row, self.from + unit * N) }
+    }
+
+    /// A unit of a row and the next one.
+    ///
+    /// # Panics
+    ///
+    /// Behind the last but one.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) fn two(&self, row: usize, unit: usize) -> &'a [[u8; N]; 2] {
+        assert!(unit + 1 < self.count);
+        // SAFETY: as above.
+        unsafe { self.rows.two(row, self.from + unit * N) }
     }
 
     /// A unit of a token.
@@ -125,17 +150,8 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
     /// Ask memory for what lies further on than this unit, once for each line.
     #[inline(always)]
     pub(super) fn ask(&self, unit: usize) {
-        let byte = unit * N;
-        let Some(onward) = self.onward else { return };
-        if byte.is_multiple_of(LINE) {
-            let ahead = if byte < onward.until {
-                onward.near
-            } else {
-                onward.far
-            };
-            for row in &self.rows {
-                prefetch(row.as_ptr().cast::<u8>().wrapping_add(byte + ahead));
-            }
+        if (unit * N).is_multiple_of(LINE) {
+            self.onward.ask(self.rows, self.from + unit * N);
         }
     }
 }

@@ -15,14 +15,16 @@ mod neon;
 mod pairs;
 mod portable;
 mod prefetch;
+mod sixteen;
 
 use std::sync::OnceLock;
 
 use bytemuck::{Pod, cast};
 
-pub(in crate::flex) use integers::{Onward, WholeRows, WholeToken};
+pub(in crate::flex) use integers::{WholeRows, WholeToken};
 pub(in crate::flex) use pairs::paired;
 pub(in crate::flex) use prefetch::{LINE, prefetch};
+pub(in crate::flex) use sixteen::{Next, Onward, Sixteen};
 
 /// Lanes.
 pub(in crate::flex) const LANES: usize = 16;
@@ -185,6 +187,17 @@ pub(in crate::flex) trait Lanes: Copy {
             }
         }
         to
+    }
+
+    /// Sixteen of half precision of each row, from byte `from` of it on, rows for columns. What the rows
+    /// do not have is any number.
+    #[inline(always)]
+    fn turned_halves(self, rows: &Sixteen<'_>, from: usize, to: &mut [[f32; LANES]; LANES]) {
+        let mut words = [[0; WORDS]; LANES];
+        for (lane, words) in words.iter_mut().enumerate() {
+            *words = cast(self.store(self.f16(&rows.padded(lane, from))));
+        }
+        *to = cast(self.turned(&words));
     }
 
     /// [`sum`](Self::sum) of each of sixteen.
