@@ -176,33 +176,22 @@ impl Avx2 {
                 }
             }
             for (t, (sum, of_rows)) in sums.iter_mut().zip(sixteen).enumerate() {
-                let low = self.lower(of_rows, self.whole(of.start(t, unit)));
+                let low = self.add_halves::<0x20>(of_rows, self.whole(of.start(t, unit)));
                 *sum = self.mul_add(self.to_float(low), of.factor(self, t, unit), *sum);
-                let high = self.upper(of_rows, self.whole(of.start(t, unit + 1)));
+                let high = self.add_halves::<0x31>(of_rows, self.whole(of.start(t, unit + 1)));
                 *sum = self.mul_add(self.to_float(high), of.factor(self, t, unit + 1), *sum);
             }
         }
         end
     }
 
-    /// The lower halves of four registers, added to `to`.
+    /// Halves of four registers, added to `to`: the lower ones where `HALVES` is 0x20, the upper ones
+    /// where it is 0x31.
     #[inline(always)]
-    fn lower(self, of: [__m256i; 4], to: [__m256i; 2]) -> [__m256i; 2] {
+    fn add_halves<const HALVES: i32>(self, of: [__m256i; 4], to: [__m256i; 2]) -> [__m256i; 2] {
         let simd = self.0.avx2;
-        let low = simd._mm256_permute2x128_si256::<0x20>(of[0], of[1]);
-        let high = simd._mm256_permute2x128_si256::<0x20>(of[2], of[3]);
-        [
-            simd._mm256_add_epi32(to[0], low),
-            simd._mm256_add_epi32(to[1], high),
-        ]
-    }
-
-    /// The upper halves of four registers, added to `to`.
-    #[inline(always)]
-    fn upper(self, of: [__m256i; 4], to: [__m256i; 2]) -> [__m256i; 2] {
-        let simd = self.0.avx2;
-        let low = simd._mm256_permute2x128_si256::<0x31>(of[0], of[1]);
-        let high = simd._mm256_permute2x128_si256::<0x31>(of[2], of[3]);
+        let low = simd._mm256_permute2x128_si256::<HALVES>(of[0], of[1]);
+        let high = simd._mm256_permute2x128_si256::<HALVES>(of[2], of[3]);
         [
             simd._mm256_add_epi32(to[0], low),
             simd._mm256_add_epi32(to[1], high),
