@@ -47,8 +47,8 @@ impl Decode for Int8<'_> {
     }
 
     #[inline(always)]
-    fn prefetch_scales(&self, first: usize, distance: usize) {
-        prefetch_halves(self.scales, first, distance);
+    fn prefetch_scales<L: Lanes>(&self, first: usize, distance: usize) {
+        prefetch_halves::<L>(self.scales, first, distance);
     }
 
     #[inline(always)]
@@ -104,8 +104,8 @@ impl Decode for Int4<'_> {
     }
 
     #[inline(always)]
-    fn prefetch_scales(&self, first: usize, distance: usize) {
-        prefetch_halves(self.scales, first, distance);
+    fn prefetch_scales<L: Lanes>(&self, first: usize, distance: usize) {
+        prefetch_halves::<L>(self.scales, first, distance);
     }
 
     #[inline(always)]
@@ -121,8 +121,8 @@ impl Decode for Int4<'_> {
 
 /// Ask memory for what lies `distance` bytes behind scale `at`.
 #[inline(always)]
-pub(super) fn prefetch_halves(scales: &[[u8; 2]], at: usize, distance: usize) {
-    prefetch(
+pub(super) fn prefetch_halves<L: Lanes>(scales: &[[u8; 2]], at: usize, distance: usize) {
+    prefetch::<L>(
         scales
             .as_ptr()
             .wrapping_add(at)

@@ -48,7 +48,7 @@ pub(super) fn fill_from<L: Lanes, D: Decode>(
         let stop = (scale + 1).saturating_mul(per_scale).min(end);
         for (at, unit) in (at..stop).zip(&mut to[at - first..stop - first]) {
             let ahead = at + D::AHEAD;
-            row.prefetch(ahead, 1, if ahead < all { 0 } else { onward });
+            row.prefetch::<L>(ahead, 1, if ahead < all { 0 } else { onward });
             let values = row.unit(l, at, factor);
             let (halves, _) = unit.as_chunks_mut::<LANES>();
             halves[0] = l.store(values[0]);
@@ -115,6 +115,8 @@ pub(super) trait Decode: Copy {
     const NARROW_AHEAD: usize = Self::AHEAD;
     /// From so many tokens on, rows are decoded to a buffer: fewer meet them in the registers.
     const BUFFERED_FROM: usize = 5;
+    /// The same where registers are as many as AVX-512's.
+    const WIDE_BUFFERED_FROM: usize = 33;
     /// The same where the sums of one row at a time are all that the registers hold: a tile of decoded
     /// rows is small there, and hardly faster than to decode them again.
     const NARROW_BUFFERED_FROM: usize = 17;
@@ -137,10 +139,10 @@ pub(super) trait Decode: Copy {
     /// Whether rows that are worked on together share their scales.
     const SHARED: bool = false;
     /// Ask memory for what lies `distance` bytes behind so many units.
-    fn prefetch(&self, unit: usize, count: usize, distance: usize);
+    fn prefetch<L: Lanes>(&self, unit: usize, count: usize, distance: usize);
     /// The same for what lies so far behind scales `first..first + 16`, where they lie in the rows.
     #[inline(always)]
-    fn prefetch_scales(&self, _first: usize, _distance: usize) {}
+    fn prefetch_scales<L: Lanes>(&self, _first: usize, _distance: usize) {}
     /// Some of its units. Their scales are not looked for.
     fn part(&self, units: Range<usize>) -> Self;
     /// The values of a unit, or pairs of them.
@@ -166,7 +168,7 @@ pub(super) const NARROW_AHEAD_BYTES: usize = 256;
 
 /// Ask for what lies behind `count` units from `at` on, once for each line.
 #[inline(always)]
-pub(super) fn prefetch_behind<const N: usize>(
+pub(super) fn prefetch_behind<L: Lanes, const N: usize>(
     units: *const [u8; N],
     at: usize,
     count: usize,
@@ -175,7 +177,7 @@ pub(super) fn prefetch_behind<const N: usize>(
     if count * N >= LINE || (at * N).is_multiple_of(LINE) {
         let at = units.cast::<u8>().wrapping_add(at * N + distance);
         for line in 0..(count * N).div_ceil(LINE) {
-            prefetch(at.wrapping_add(line * LINE));
+            prefetch::<L>(at.wrapping_add(line * LINE));
         }
     }
 }
@@ -215,8 +217,8 @@ macro_rules! with_scales {
         }
 
         #[inline(always)]
-        fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-            prefetch_behind(self.codes.as_ptr(), unit, count, distance);
+        fn prefetch<L: Lanes>(&self, unit: usize, count: usize, distance: usize) {
+            prefetch_behind::<L, _>(self.codes.as_ptr(), unit, count, distance);
         }
 
         #[inline(always)]

@@ -34,8 +34,8 @@ macro_rules! unscaled {
             without_scales!($name);
 
             #[inline(always)]
-            fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-                prefetch_behind(self.0.as_ptr(), unit, count, distance);
+            fn prefetch<L: Lanes>(&self, unit: usize, count: usize, distance: usize) {
+                prefetch_behind::<L, _>(self.0.as_ptr(), unit, count, distance);
             }
 
             #[inline(always)]
@@ -71,8 +71,8 @@ impl Decode for F32<'_> {
     without_scales!(F32);
 
     #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind::<{ 4 * UNIT }>(self.0.as_ptr().cast(), unit, count, distance);
+    fn prefetch<L: Lanes>(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind::<L, { 4 * UNIT }>(self.0.as_ptr().cast(), unit, count, distance);
     }
 
     #[inline(always)]
@@ -93,7 +93,7 @@ impl Decode for Buffered<'_> {
 
     /// It lies in the cache.
     #[inline(always)]
-    fn prefetch(&self, _: usize, _: usize, _: usize) {}
+    fn prefetch<L: Lanes>(&self, _: usize, _: usize, _: usize) {}
 
     #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
@@ -148,12 +148,9 @@ impl Decode for Fp8<'_> {
 
     #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
-        let halves = halves::<UNIT, LANES>(&self.codes[unit]);
+        let values = lanes.e4m3_two(&self.codes[unit]);
         // Written out: a closure is not compiled for the instruction set.
-        [
-            lanes.mul(lanes.e4m3(halves[0]), scale),
-            lanes.mul(lanes.e4m3(halves[1]), scale),
-        ]
+        [lanes.mul(values[0], scale), lanes.mul(values[1], scale)]
     }
 }
 
@@ -174,14 +171,13 @@ impl Decode for E4m3<'_> {
     without_scales!(E4m3);
 
     #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind(self.0.as_ptr(), unit, count, distance);
+    fn prefetch<L: Lanes>(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind::<L, _>(self.0.as_ptr(), unit, count, distance);
     }
 
     #[inline(always)]
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, (): ()) -> [L::F; 2] {
-        let halves = halves::<UNIT, LANES>(&self.0[unit]);
-        [lanes.e4m3(halves[0]), lanes.e4m3(halves[1])]
+        lanes.e4m3_two(&self.0[unit])
     }
 
     #[inline(always)]

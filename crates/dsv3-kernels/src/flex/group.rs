@@ -71,11 +71,12 @@ impl<L: Lanes> Group<'_, '_, L> {
         if self.at.start == 0 && first == 0 {
             for unit in 0..D::AHEAD.min(units) {
                 for row in rows {
-                    row.prefetch(unit, 1, 0);
+                    row.prefetch::<L>(unit, 1, 0);
                 }
             }
         }
-        if L::KEEPS_ONE_ROW {
+        // Of three tokens the compiler keeps all in AVX-512's registers only side by side.
+        if L::KEEPS_ONE_ROW || L::IS_WIDE && T != 3 {
             tile.all_row_by_row();
             let largest: [u8; WORDS] = bytemuck::cast(tile.largest);
             self.may_be_nan |= largest.contains(&NAN_CODE);
@@ -195,8 +196,8 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
         scales: &[[f32; LANES]; ROWS],
         at: usize,
     ) -> usize {
-        if T == 1 {
-            // Sums of all rows fit after all, and don't wait for each other.
+        if T == 1 || L::IS_WIDE {
+            // Sums of all rows fit, and don't wait for each other.
             return self.unit_by_unit::<U, S>(from, scales, at);
         }
         let (rows, x) = (self.rows, self.x_of(from..from + U * S));
@@ -245,9 +246,11 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                 self.multiply(&x, unit, values, &mut sums);
                 self.sums[r] = sums;
                 self.largest = part.largest(l, unit, self.largest);
-                // Rows stay one after the other: mixed by the compiler, they want more registers than
-                // there are.
-                compiler_fence(Ordering::SeqCst);
+                if L::KEEPS_ONE_ROW {
+                    // Rows stay one after the other: mixed by the compiler, they want more registers
+                    // than there are.
+                    compiler_fence(Ordering::SeqCst);
+                }
             }
         }
         U * S
@@ -257,7 +260,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     #[inline(always)]
     fn prefetch(&self, r: usize, unit: usize, count: usize) {
         if let Some(distance) = self.in_order {
-            self.rows[0].prefetch(unit * ROWS + r * count, count, distance);
+            self.rows[0].prefetch::<L>(unit * ROWS + r * count, count, distance);
             return;
         }
         if let Some(row_bytes) = self.row_bytes {
@@ -267,7 +270,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                 false => unit + D::AHEAD,
             };
             let onward = (ROWS - 1) * row_bytes;
-            row.prefetch(ahead, count, if ahead < row.units() { 0 } else { onward });
+            row.prefetch::<L>(ahead, count, if ahead < row.units() { 0 } else { onward });
         }
     }
 
@@ -275,7 +278,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     #[inline(always)]
     fn prefetch_scales(&self, row: &D, at: usize) {
         if let Some(row_bytes) = self.row_bytes {
-            row.prefetch_scales(at, ROWS * row_bytes);
+            row.prefetch_scales::<L>(at, ROWS * row_bytes);
         }
     }
 

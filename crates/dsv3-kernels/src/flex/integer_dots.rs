@@ -7,10 +7,9 @@
 
 use std::ops::Range;
 
-use super::decode::padded;
 use super::integer_rows::TILE as ROW_TILE;
 use super::integers::Integers;
-use super::lanes::{Kernel, LANES, Lanes, Onward, Sixteen, WORDS, prefetch};
+use super::lanes::{Kernel, LANES, LINE, Lanes, Onward, Sixteen, WORDS};
 use super::rows::Groups;
 use crate::packed::{GROUP_UNIT, GroupCodes};
 
@@ -172,19 +171,14 @@ impl IntegerDots<'_, '_> {
             let of = self.rows.sixteen(sixteen(rows, panel));
             for (at, to) in buffer.words.chunks_exact_mut(LANES).enumerate() {
                 let column = span.columns.start + at * WORDS;
-                let mut codes = [[0; WORDS]; LANES];
                 let byte = self.rows.format.code_bytes(column);
-                let ahead = ahead(byte, row_bytes);
-                for (lane, to) in codes.iter_mut().enumerate() {
-                    let codes = &of.row(lane)[..code_bytes];
-                    if byte.is_multiple_of(WORDS) {
-                        prefetch(codes.as_ptr().wrapping_add(ahead));
-                    }
-                    match self.rows.format.codes {
-                        GroupCodes::Int8 => int8(&codes[byte..], L::INT8_ZERO, to),
-                        GroupCodes::Int4 => int4(&codes[byte..], to),
-                    }
+                if byte.is_multiple_of(LINE) {
+                    of.ask::<L>(ahead(byte, row_bytes));
                 }
+                let codes = match self.rows.format.codes {
+                    GroupCodes::Int8 => int8(&of, byte, L::INT8_ZERO),
+                    GroupCodes::Int4 => int4(&of, byte),
+                };
                 for (to, turned) in to.iter_mut().zip(&l.turned(&codes)) {
                     to[panel] = *turned;
                 }
@@ -358,8 +352,8 @@ pub(super) fn turn_scales<L: Lanes>(
     to.resize(groups.next_multiple_of(LANES), [0.0; LANES]);
     for (at, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         let from = from + at * 2 * LANES;
-        of.ask(from + ahead);
-        onward.before(at);
+        of.ask::<L>(from + ahead);
+        onward.before::<L>(at);
         l.turned_halves(of, from, to);
     }
 }
@@ -374,26 +368,37 @@ fn ahead(byte: usize, row_bytes: usize) -> usize {
     }
 }
 
-/// Codes with their zero at 0 or 128; behind the row's end there is nothing.
+/// Codes with their zero at 0 or 128. What stands behind a row's end is any.
 #[inline(always)]
-fn int8(codes: &[u8], zero: u8, to: &mut [u8; WORDS]) {
-    let whole = codes.first_chunk().copied();
-    let codes: [u8; WORDS] = whole.unwrap_or_else(|| padded(codes));
-    for (to, code) in to.iter_mut().zip(codes) {
-        *to = code ^ zero;
+fn int8(rows: &Sixteen<'_>, from: usize, zero: u8) -> [[u8; WORDS]; LANES] {
+    let mut to = match rows.all(from) {
+        Some(codes) => codes,
+        None => rows.all_padded(from),
+    };
+    for code in to.as_flattened_mut() {
+        *code ^= zero;
     }
+    to
 }
 
-/// Codes as they lie above -8; behind the row's end there is nothing.
+/// Codes as they lie above -8. What stands behind a row's end is any.
 #[inline(always)]
-fn int4(codes: &[u8], to: &mut [u8; WORDS]) {
+fn int4(rows: &Sixteen<'_>, from: usize) -> [[u8; WORDS]; LANES] {
     // As numbers: byte by byte it is done byte by byte.
     const LOW: u128 = u128::from_ne_bytes([15; LANES]);
-    let (units, _) = codes.as_chunks::<LANES>();
-    for (to, codes) in to.as_chunks_mut::<32>().0.iter_mut().zip(units) {
-        let codes = u128::from_le_bytes(*codes);
-        let (low, high) = to.split_at_mut(LANES);
-        low.copy_from_slice(&(codes & LOW).to_le_bytes());
-        high.copy_from_slice(&(codes >> 4 & LOW).to_le_bytes());
+    let codes: [[u8; WORDS / 2]; LANES] = match rows.all(from) {
+        Some(codes) => codes,
+        None => rows.all_padded(from),
+    };
+    let mut to = [[0; WORDS]; LANES];
+    for (to, codes) in to.iter_mut().zip(&codes) {
+        let (units, _) = codes.as_chunks::<LANES>();
+        for (to, codes) in to.as_chunks_mut::<32>().0.iter_mut().zip(units) {
+            let codes = u128::from_le_bytes(*codes);
+            let (low, high) = to.split_at_mut(LANES);
+            low.copy_from_slice(&(codes & LOW).to_le_bytes());
+            high.copy_from_slice(&(codes >> 4 & LOW).to_le_bytes());
+        }
     }
+    to
 }

@@ -79,13 +79,13 @@ impl<'a> Bf16Pairs<'a> {
 impl Decode for Bf16Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / (2 * COLUMNS);
     /// Decoding is one instruction, which a buffer would cost as well.
-    const BUFFERED_FROM: usize = 65;
+    const WIDE_BUFFERED_FROM: usize = 65;
 
     without_scales!(Bf16Pairs);
 
     #[inline(always)]
-    fn prefetch(&self, unit: usize, count: usize, distance: usize) {
-        prefetch_behind(self.0.as_ptr(), unit, count, distance);
+    fn prefetch<L: Lanes>(&self, unit: usize, count: usize, distance: usize) {
+        prefetch_behind::<L, _>(self.0.as_ptr(), unit, count, distance);
     }
 
     #[inline(always)]
@@ -106,7 +106,7 @@ pub(super) type Fp8Pairs<'a> = Fp8<'a, COLUMNS>;
 impl Decode for Fp8Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / COLUMNS;
     /// Decoding is a fraction of what eight tokens cost, and a buffer is written and read as well.
-    const BUFFERED_FROM: usize = 17;
+    const WIDE_BUFFERED_FROM: usize = 17;
     const SHARED: bool = true;
     type Factor<L: Lanes> = [L::F; 5];
 

@@ -12,7 +12,7 @@ use super::pairs::{Fp8Pairs, are_powers};
 use super::rows::{Blocks, Row, Rows};
 
 /// Most tokens that e4m3's scales are multiplied to: more meet decoded rows.
-const FEW: usize = <E4m3<'_> as Decode>::NARROW_BUFFERED_FROM - 1;
+const FEW: usize = <E4m3<'_> as Decode>::WIDE_BUFFERED_FROM - 1;
 
 /// All rows of one format. Each format is compiled by itself: what a compiler needs for a function
 /// grows faster than the function.
@@ -141,9 +141,10 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     /// Whether the tokens meet rows in the registers, and not in a buffer.
     #[inline(always)]
     fn is_few<D: Decode>(&self) -> bool {
-        let from = match L::KEEPS_ONE_ROW {
-            true => D::BUFFERED_FROM.max(D::NARROW_BUFFERED_FROM),
-            false => D::BUFFERED_FROM,
+        let from = match (L::IS_WIDE, L::KEEPS_ONE_ROW) {
+            (true, _) => D::WIDE_BUFFERED_FROM,
+            (_, true) => D::NARROW_BUFFERED_FROM,
+            _ => D::BUFFERED_FROM,
         };
         self.x.tokens() < from
     }
@@ -282,17 +283,20 @@ fn scale<L: Lanes>(l: L, x: Chosen<'_>, row: &Row<'_>, to: &mut Vec<[f32; UNIT]>
     if !are_powers(scales) {
         return false;
     }
-    to.clear();
-    for t in 0..x.tokens() {
-        for (units, scale) in x.token(t).chunks(block / UNIT).zip(scales) {
+    let n = x.units();
+    to.resize(x.tokens() * n, [0.0; UNIT]);
+    for (t, to) in to.chunks_exact_mut(n.max(1)).enumerate() {
+        let blocks = x
+            .token(t)
+            .chunks(block / UNIT)
+            .zip(to.chunks_mut(block / UNIT));
+        for ((units, to), scale) in blocks.zip(scales) {
             let scale = l.splat(scale * E4M3_UNBIAS);
-            for unit in units {
+            for (unit, to) in units.iter().zip(to) {
                 let (from, _) = unit.as_chunks::<LANES>();
-                let mut scaled = [0.0; UNIT];
-                let (halves, _) = scaled.as_chunks_mut::<LANES>();
+                let (halves, _) = to.as_chunks_mut::<LANES>();
                 halves[0] = l.store(l.mul(l.load(&from[0]), scale));
                 halves[1] = l.store(l.mul(l.load(&from[1]), scale));
-                to.push(scaled);
             }
         }
     }

@@ -1,13 +1,15 @@
 //! AVX-512, alone, with VNNI, and with VBMI and BF16 as well: a register holds all lanes.
 
 mod bf16;
+mod rows;
+mod turn;
 
 use std::arch::x86_64::{__m128i, __m256i, __m512, __m512i, _mm512_dpbusd_epi32};
 
 use bytemuck::cast;
 use pulp::x86::V4;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes, WORDS, pairs};
+use super::{Cache, E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, Sixteen, WORDS, WholeRows, pairs};
 
 pub(super) use bf16::is_amd;
 
@@ -64,6 +66,12 @@ impl<const LEVEL: u8> Avx512<LEVEL> {
 
 impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     const IS_WIDE: bool = true;
+    /// AMD's cores, whom this level is for, have more under way to their second cache.
+    const CACHE: Cache = if LEVEL == BF16 {
+        Cache::Second
+    } else {
+        Cache::First
+    };
     type F = __m512;
     type I = __m512i;
 
@@ -169,6 +177,19 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     }
 
     #[inline(always)]
+    #[allow(unsafe_code)]
+    fn e4m3_two(self, from: &[u8; 2 * LANES]) -> [Self::F; 2] {
+        match LEVEL {
+            // SAFETY: `detect` found AVX-512 F, BW and VBMI.
+            BF16 => unsafe { bf16::e4m3_two(from) },
+            _ => {
+                let (halves, _) = from.as_chunks::<LANES>();
+                [self.e4m3(&halves[0]), self.e4m3(&halves[1])]
+            }
+        }
+    }
+
+    #[inline(always)]
     fn i8(self, from: &[u8; LANES], [scale, _]: [Self::F; 2]) -> Self::F {
         let simd = self.0.avx512f;
         let words = simd._mm512_cvtepi8_epi32(cast::<_, __m128i>(*from));
@@ -256,37 +277,45 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
         self.0.avx512f._mm512_cvtepi32_ps(value)
     }
 
-    /// Pairs of rows, pairs of pairs, then quarters of registers, twice.
+    #[inline(always)]
+    fn larger(self, so_far: Self::I, codes: &[u8; 2 * LANES]) -> Self::I {
+        let (simd, avx2) = (self.0.avx512f, self.0.avx2);
+        let codes = avx2._mm256_and_si256(cast(*codes), cast([NAN_CODE; 32]));
+        let so_far = simd._mm512_castsi512_si256(so_far);
+        simd._mm512_zextsi256_si512(avx2._mm256_max_epu8(so_far, codes))
+    }
+
+    const INT8_ROWS: usize = 8;
+    const INT4_ROWS: usize = 16;
+
+    #[inline(always)]
+    fn int8_rows<const T: usize>(
+        self,
+        of: &WholeRows<'_, { 2 * LANES }, T>,
+        sums: &mut [Self::F; T],
+    ) {
+        match of.has_groups_of(2) {
+            true => self.int8_groups::<T, 2>(of, sums),
+            false => self.int8_groups::<T, 0>(of, sums),
+        }
+    }
+
+    #[inline(always)]
+    fn int4_rows<const T: usize>(self, of: &WholeRows<'_, LANES, T>, sums: &mut [Self::F; T]) {
+        let begin = match of.has_groups_of(1) {
+            true => self.int4_quarters(of, sums),
+            false => 0,
+        };
+        self.int4_groups(of, begin, sums);
+    }
+
     #[inline(always)]
     fn turned(self, rows: &[[u8; WORDS]; LANES]) -> [[u8; WORDS]; LANES] {
-        let simd = self.0.avx512f;
-        let v: [__m512i; LANES] = cast(*rows);
-        let mut pairs = v;
-        for i in 0..8 {
-            pairs[2 * i] = simd._mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
-            pairs[2 * i + 1] = simd._mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
-        }
-        // Of rows 4 · i to 4 · i + 3, `fours[4 · i + j]` has columns j, 4 + j, 8 + j and 12 + j.
-        let mut fours = pairs;
-        for i in 0..4 {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|j| pairs[4 * i + j]);
-            fours[4 * i] = simd._mm512_unpacklo_epi64(a, c);
-            fours[4 * i + 1] = simd._mm512_unpackhi_epi64(a, c);
-            fours[4 * i + 2] = simd._mm512_unpacklo_epi64(b, d);
-            fours[4 * i + 3] = simd._mm512_unpackhi_epi64(b, d);
-        }
-        let mut to = fours;
-        for j in 0..4 {
-            let [a, b, c, d] = [0, 4, 8, 12].map(|i| fours[i + j]);
-            let ab = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(a, b); // columns j, 8 + j
-            let cd = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(c, d);
-            to[j] = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
-            to[8 + j] = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
-            let ab = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(a, b); // columns 4 + j, 12 + j
-            let cd = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(c, d);
-            to[4 + j] = simd._mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd);
-            to[12 + j] = simd._mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd);
-        }
-        cast(to)
+        self.words_turned(rows)
+    }
+
+    #[inline(always)]
+    fn turned_halves(self, rows: &Sixteen<'_>, from: usize, to: &mut [[f32; LANES]; LANES]) {
+        self.halves_turned(rows, from, to);
     }
 }

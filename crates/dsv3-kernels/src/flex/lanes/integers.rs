@@ -28,7 +28,8 @@ pub(in crate::flex) struct WholeRows<'a, const N: usize, const T: usize> {
 pub(in crate::flex) struct WholeToken<'a> {
     /// `[units]`. None is -128.
     pub(in crate::flex) x: &'a [[i8; 2 * LANES]],
-    /// What sums over a group begin with, where codes have no signs: four-bit ones. `[groups]`
+    /// What sums over a group begin with, where codes are multiplied without signs: four-bit ones
+    /// are, those of eight bits where [`Lanes::INT8_ZERO`] is not 0. `[groups]`
     pub(in crate::flex) starts: &'a [i32],
     /// `[groups]`
     pub(in crate::flex) scales: &'a [f32],
@@ -115,17 +116,17 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
         unsafe { self.rows.part(row, self.from + unit * N) }
     }
 
-    /// A unit of a row and the next one.
+    /// `M` units of a row, the first of which is `unit`.
     ///
     /// # Panics
     ///
-    /// Behind the last but one.
+    /// Where one of them lies behind the last one.
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(super) fn two(&self, row: usize, unit: usize) -> &'a [[u8; N]; 2] {
-        assert!(unit + 1 < self.count);
+    pub(super) fn some<const M: usize>(&self, row: usize, unit: usize) -> &'a [[u8; N]; M] {
+        assert!(unit + M <= self.count);
         // SAFETY: as above.
-        unsafe { self.rows.two(row, self.from + unit * N) }
+        unsafe { self.rows.parts(row, self.from + unit * N) }
     }
 
     /// A unit of a token.
@@ -149,9 +150,9 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
 
     /// Ask memory for what lies further on than this unit, once for each line.
     #[inline(always)]
-    pub(super) fn ask(&self, unit: usize) {
+    pub(super) fn ask<L: Lanes>(&self, unit: usize) {
         if (unit * N).is_multiple_of(LINE) {
-            self.onward.ask(self.rows, self.from + unit * N);
+            self.onward.ask::<L>(self.rows, self.from + unit * N);
         }
     }
 }

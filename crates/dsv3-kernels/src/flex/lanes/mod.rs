@@ -23,7 +23,7 @@ use bytemuck::{Pod, cast};
 
 pub(in crate::flex) use integers::{WholeRows, WholeToken};
 pub(in crate::flex) use pairs::paired;
-pub(in crate::flex) use prefetch::{LINE, prefetch};
+pub(in crate::flex) use prefetch::{Cache, LINE, prefetch};
 pub(in crate::flex) use sixteen::{Next, Onward, Sixteen};
 
 /// Lanes.
@@ -54,6 +54,8 @@ pub(in crate::flex) trait Lanes: Copy {
     const IS_WIDE: bool = false;
     /// Whether the sums of one row at a time are all that the registers hold.
     const KEEPS_ONE_ROW: bool = false;
+    /// Which cache what will be read soon is brought to.
+    const CACHE: Cache = Cache::First;
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
@@ -78,6 +80,12 @@ pub(in crate::flex) trait Lanes: Copy {
     fn f16(self, from: &[u8; 2 * LANES]) -> Self::F;
     /// From e4m3, times 2^-120 ([`E4M3_UNBIAS`]); its NaN codes come out as 480 · 2^-120.
     fn e4m3(self, from: &[u8; LANES]) -> Self::F;
+    /// The same, twice.
+    #[inline(always)]
+    fn e4m3_two(self, from: &[u8; 2 * LANES]) -> [Self::F; 2] {
+        let (halves, _) = from.as_chunks::<LANES>();
+        [self.e4m3(&halves[0]), self.e4m3(&halves[1])]
+    }
     /// A scale in the form that `i8` takes it.
     #[inline(always)]
     fn i8_scale(self, scale: f32) -> [Self::F; 2] {
@@ -248,7 +256,7 @@ pub(in crate::flex) enum InstructionSet {
     /// The same and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(avx512::Avx512<{ avx512::VNNI }>),
-    /// The same, VBMI and BF16.
+    /// The same, VBMI and BF16, as AMD's cores do best. Intel's do the one before better.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(avx512::Avx512<{ avx512::BF16 }>),
     /// NEON with half precision.
@@ -257,7 +265,7 @@ pub(in crate::flex) enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// Those that this machine has, the best first.
+    /// Those that this machine has.
     pub(in crate::flex) fn available() -> Vec<Self> {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -277,21 +285,29 @@ impl InstructionSet {
     pub(in crate::flex) fn best() -> Self {
         static BEST: OnceLock<InstructionSet> = OnceLock::new();
         *BEST.get_or_init(|| {
-            let sets = InstructionSet::available();
-            sets.first().copied().unwrap_or(InstructionSet::Portable)
+            let mut sets = InstructionSet::available().into_iter();
+            let best = sets.find(|set| set.suits());
+            best.unwrap_or(InstructionSet::Portable)
         })
     }
 
-    /// Whether pairs of bf16 are worked on faster than as many f32: on AMD's cores twice as fast, on
-    /// Intel's half as fast. The result is the same.
-    pub(in crate::flex) fn prefers_pairs(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        {
-            static IS_AMD: OnceLock<bool> = OnceLock::new();
-            matches!(self, InstructionSet::Avx512Bf16(_)) && *IS_AMD.get_or_init(avx512::is_amd)
+    /// Whether what it adds to the one behind it is any faster on this machine's cores: pairs of bf16
+    /// take AMD's half of the time that as many f32 take, and Intel's twice of it.
+    fn suits(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16(_) => avx512::is_amd(),
+            _ => true,
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        false
+    }
+
+    /// Whether pairs of bf16 are worked on faster than as many f32. The result is the same.
+    pub(in crate::flex) fn prefers_pairs(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16(_) => true,
+            _ => false,
+        }
     }
 
     /// Run `kernel` with it. Not to be inlined: a kernel is large, and there is one of it for each

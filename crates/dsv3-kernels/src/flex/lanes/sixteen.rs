@@ -1,6 +1,6 @@
 //! Where sixteen rows of a weight lie.
 
-use super::{LANES, LINE, prefetch};
+use super::{LANES, LINE, Lanes, prefetch};
 
 /// Sixteen rows, a lane for each, the same number of bytes apart. Where there are fewer, the last one
 /// is taken again.
@@ -44,6 +44,31 @@ impl<'a> Sixteen<'a> {
         }
     }
 
+    /// `N` bytes of each row from byte `from` on, if all rows have them.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(in crate::flex) fn all<const N: usize>(&self, from: usize) -> Option<[[u8; N]; LANES]> {
+        if !self.have(from + N) {
+            return None;
+        }
+        let mut to = [[0; N]; LANES];
+        for (lane, to) in to.iter_mut().enumerate() {
+            // SAFETY: they have them.
+            *to = *unsafe { self.part(lane, from) };
+        }
+        Some(to)
+    }
+
+    /// The same with zeros behind the last row's end.
+    #[inline(always)]
+    pub(in crate::flex) fn all_padded<const N: usize>(&self, from: usize) -> [[u8; N]; LANES] {
+        let mut to = [[0; N]; LANES];
+        for (lane, to) in to.iter_mut().enumerate() {
+            *to = self.padded(lane, from);
+        }
+        to
+    }
+
     /// Whether each row has `len` bytes.
     #[inline(always)]
     pub(super) fn have(&self, len: usize) -> bool {
@@ -63,23 +88,27 @@ impl<'a> Sixteen<'a> {
         unsafe { &*self.bytes.as_ptr().add(self.at[lane] + from).cast() }
     }
 
-    /// Two times `N` bytes of a row from byte `from` on.
+    /// `M` times `N` bytes of a row from byte `from` on.
     ///
     /// # Safety
     ///
-    /// The rows [`have`](Self::have) `from + 2 * N` bytes.
+    /// The rows [`have`](Self::have) `from + M * N` bytes.
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(super) unsafe fn two<const N: usize>(&self, lane: usize, from: usize) -> &'a [[u8; N]; 2] {
+    pub(super) unsafe fn parts<const N: usize, const M: usize>(
+        &self,
+        lane: usize,
+        from: usize,
+    ) -> &'a [[u8; N]; M] {
         // SAFETY: as in `part`.
         unsafe { &*self.bytes.as_ptr().add(self.at[lane] + from).cast() }
     }
 
     /// Ask memory for what each row has at byte `at`.
     #[inline(always)]
-    pub(in crate::flex) fn ask(&self, at: usize) {
+    pub(in crate::flex) fn ask<L: Lanes>(&self, at: usize) {
         for row in &self.at {
-            prefetch(self.bytes.as_ptr().wrapping_add(row + at));
+            prefetch::<L>(self.bytes.as_ptr().wrapping_add(row + at));
         }
     }
 }
@@ -108,30 +137,30 @@ pub(in crate::flex) struct Next<'a> {
 impl Onward<'_> {
     /// Ask for what goes with the line at byte `at` of the rows.
     #[inline(always)]
-    pub(super) fn ask(&self, rows: &Sixteen<'_>, at: usize) {
+    pub(super) fn ask<L: Lanes>(&self, rows: &Sixteen<'_>, at: usize) {
         match self {
             Onward::Nothing => {}
-            Onward::Near(bytes) => rows.ask(at + bytes),
-            Onward::Next(next) => next.ask(next.before + at / LINE),
+            Onward::Near(bytes) => rows.ask::<L>(at + bytes),
+            Onward::Next(next) => next.ask::<L>(next.before + at / LINE),
         }
     }
 
     /// Ask for what goes with a step before the rows.
     #[inline(always)]
-    pub(in crate::flex) fn before(&self, step: usize) {
+    pub(in crate::flex) fn before<L: Lanes>(&self, step: usize) {
         if let Onward::Next(next) = self {
-            next.ask(step);
+            next.ask::<L>(step);
         }
     }
 }
 
 impl Next<'_> {
     #[inline(always)]
-    fn ask(&self, step: usize) {
+    fn ask<L: Lanes>(&self, step: usize) {
         let first = step * self.lines * LINE;
         if first < self.bytes.len() {
             for line in 0..self.lines {
-                prefetch(self.bytes.as_ptr().wrapping_add(first + line * LINE));
+                prefetch::<L>(self.bytes.as_ptr().wrapping_add(first + line * LINE));
             }
         }
     }

@@ -178,10 +178,11 @@ fn eight_words_of_four_bits_are_as_one_after_the_other() {
 }
 
 /// Breaks with: a pair of products that leaves 16 bits, the sign of -128 lost, halves of bytes
-/// exchanged, a row or a token that gets another's sum, a last group taken for a whole one.
+/// exchanged, a row or a token that gets another's sum, a last group taken for a whole one, groups
+/// that stand beside each other in a register exchanged, or one of them left out.
 #[test]
 fn rows_of_whole_numbers_are_summed_exactly_on_every_set() {
-    const UNITS: usize = 3;
+    const UNITS: usize = 7;
     struct Rows<'a> {
         int8: &'a [[[u8; 2 * LANES]; UNITS]; LANES],
         int4: &'a [[[u8; LANES]; UNITS]; LANES],
@@ -198,31 +199,48 @@ fn rows_of_whole_numbers_are_summed_exactly_on_every_set() {
             let int4 = self.int4.as_flattened().as_flattened();
             let int8 = &Sixteen::new(int8, UNITS * 2 * LANES, LANES);
             let int4 = &Sixteen::new(int4, UNITS * LANES, LANES);
+            // What codes of eight bits without signs lie above those with.
+            let of_group =
+                |x: &[[i8; 32]]| -> i32 { x.iter().flatten().map(|x| i32::from(*x)).sum() };
+            let of_token = |x: &[[i8; 32]; UNITS]| -> Vec<i32> {
+                let groups = x.chunks(self.per_group);
+                groups.map(|x| -128 * of_group(x)).collect()
+            };
+            let zeros = [of_token(&self.x[0]), of_token(&self.x[1])];
             let token = |t: usize| WholeToken {
                 x: &self.x[t],
                 starts: &STARTS[t],
-                scales: &[1.0, 2.0, 4.0][..UNITS.div_ceil(self.per_group)],
+                scales: &X_SCALES[..UNITS.div_ceil(self.per_group)],
             };
             let tokens = [token(0), token(1)];
-            let scales = &[[1.0; LANES], [0.25; LANES], [8.0; LANES]];
+            let mut above = tokens;
+            for (token, zeros) in above.iter_mut().zip(&zeros) {
+                token.starts = zeros;
+            }
+            let scales = &SCALES.map(|scale| [scale; LANES]);
             let near = Onward::Near(64);
             let mut sums = [[l.splat(0.5); 2]; 2];
             let [of_int8, of_int4] = &mut sums;
-            let rows = WholeRows::new(int8, 0, scales, tokens, self.per_group, near);
+            let rows = WholeRows::new(int8, 0, scales, above, self.per_group, near);
             l.int8_rows(&rows, of_int8);
             let rows = WholeRows::new(int4, 0, scales, tokens, self.per_group, near);
             l.int4_rows(&rows, of_int4);
             sums.map(|of| of.map(|sum| l.store(sum)))
         }
     }
-    const STARTS: [[i32; UNITS]; 2] = [[77, -5, 1000], [0, -77, 5]];
+    const X_SCALES: [f32; UNITS] = [1.0, 2.0, 1.0, 2.0, 0.5, 1.0, 2.0];
+    const SCALES: [f32; UNITS] = [1.0, 0.25, 0.5, 0.25, 2.0, 0.5, 0.5];
+    const STARTS: [[i32; UNITS]; 2] = [[77, -5, 1000, 9, 0, -1, 12], [0, -77, 5, 1, -2, 30, -400]];
     let any = |lane: usize, unit: usize, i: usize| (lane * 89 + unit * 41 + i * 37) as u8;
     let codes: [&dyn Fn(usize, usize, usize) -> u8; 4] =
         [&any, &|_, _, _| 0x80, &|_, _, _| 0xff, &|_, _, _| 0x7f];
     let ramp = std::array::from_fn(|i| (i as i32 * 8 - 127) as i8);
     for codes in codes {
-        for x in [[ramp, [1; 32], [-3; 32]], [[127; 32]; 3], [[-127; 32]; 3]] {
-            let x = [x, [x[2], x[0], x[1]]];
+        let some = [ramp, [1; 32], [-3; 32], ramp, [2; 32], [-1; 32], ramp];
+        for x in [some, [[127; 32]; UNITS], [[-127; 32]; UNITS]] {
+            let mut turned = x;
+            turned.rotate_left(1);
+            let x = [x, turned];
             let int8 = std::array::from_fn(|lane| {
                 std::array::from_fn(|unit| std::array::from_fn(|i| codes(lane, unit, i)))
             });
@@ -248,7 +266,7 @@ fn rows_of_whole_numbers_are_summed_exactly_on_every_set() {
                                 whole += code * i32::from(*x);
                             }
                         }
-                        sum += whole as f32 * [1.0, 0.5, 32.0][group];
+                        sum += whole as f32 * (SCALES[group] * X_SCALES[group]);
                     }
                     sum
                 };

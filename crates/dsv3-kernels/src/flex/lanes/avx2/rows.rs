@@ -43,7 +43,7 @@ impl Avx2 {
         for group in 0..of.groups() {
             let (first, units) = of.first::<UNITS>(group);
             for unit in 0..units {
-                of.ask(first + unit);
+                of.ask::<Self>(first + unit);
             }
             let mut fours: [[__m256i; 4]; T] = [cast([0u64; 16]); T];
             for i in 0..4 {
@@ -116,7 +116,7 @@ impl Avx2 {
                 *whole = self.whole(of.start(t, group));
             }
             for unit in first..first + units {
-                of.ask(unit);
+                of.ask::<Self>(unit);
                 let mut x = [[whole[0][0]; 2]; T];
                 for (t, x) in x.iter_mut().enumerate() {
                     let (halves, _) = of.x(t, unit).as_chunks::<LANES>();
@@ -155,7 +155,7 @@ impl Avx2 {
         let simd = self.0.avx2;
         let end = of.groups() / 2 * 2;
         for unit in (0..end).step_by(2) {
-            of.ask(unit);
+            of.ask::<Self>(unit);
             let mut x = [[cast([0u64; 4]); 2]; T];
             for (t, x) in x.iter_mut().enumerate() {
                 let (a, b) = (cast(*of.x(t, unit)), cast(*of.x(t, unit + 1)));
@@ -166,7 +166,7 @@ impl Avx2 {
             for i in 0..4 {
                 let mut rows = [[x[0][0]; 4]; T];
                 for r in 0..4 {
-                    let codes = cast(*of.two(4 * i + r, unit));
+                    let codes = cast(*of.some::<2>(4 * i + r, unit));
                     for (rows, fours) in rows.iter_mut().zip(self.int4_fours(codes, &x)) {
                         rows[r] = fours;
                     }
