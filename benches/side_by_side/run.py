@@ -241,7 +241,10 @@ def main():
 
     engines, missing = [], []
     for engine in [
-        *(Dsv3(args, model) for model in [args.model, *args.also]),
+        Dsv3(args, args.model),
+        # As the others compute.
+        Dsv3(args, args.model, "--dtype", "bf16"),
+        *(Dsv3(args, model) for model in args.also),
         *(Dsv3(args, model, "--w8a8") for model in args.w8a8),
         *(LlamaCpp(args, gguf) for gguf in args.gguf or [None]),
         Python(args, "transformers", TRANSFORMERS),

@@ -20,8 +20,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// Three places need raw pointers, and say why: the call of the matrix product (`flex/gemm.rs`), the
-// prefetch (`flex/lanes/prefetch.rs`) and the job that a caller lends to its threads
+// What needs unsafe code says why: the call of the matrix product (`flex/gemm.rs`), the prefetch
+// (`flex/lanes/prefetch.rs`), instructions that `pulp` has no tokens for and parts of rows whose
+// length was looked at once (`flex/lanes`), and the job that a caller lends to its threads
 // (`flex/team.rs`).
 #![deny(unsafe_code)]
 

@@ -30,6 +30,8 @@ macro_rules! unscaled {
         impl Decode for $name<'_> {
             const AHEAD: usize = AHEAD_BYTES / (2 * $bytes);
             const NARROW_AHEAD: usize = NARROW_AHEAD_BYTES / (2 * $bytes);
+            /// Decoding is one instruction or two, which a buffer would cost as well.
+            const WIDE_BUFFERED_FROM: usize = 65;
 
             without_scales!($name);
 

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::integer_dots::{IntegerDots, PANELS, Span, sixteen, turn_scales};
-use super::lanes::{LANES, LINE, Lanes, Next, Onward, Sixteen, WholeRows, WholeToken};
+use super::lanes::{Cache, LANES, LINE, Lanes, Next, Onward, Sixteen, WholeRows, WholeToken};
 use super::rows::Groups;
 use crate::packed::{GROUP_UNIT, GroupCodes};
 
@@ -15,7 +15,8 @@ pub(super) const TILE: usize = 2;
 /// Bytes of a row between what is read and what is asked of memory.
 const NEAR: usize = 128;
 /// Rows of fewer bytes end before the machine has found out that they are read one after the other:
-/// memory is asked for the next sixteen while these are read, in the order in which they lie.
+/// memory is asked for the next sixteen while these are read, in the order in which they lie. Where
+/// they are brought to a core's second cache, which has room for them, so it is for all rows.
 const SHORT: usize = 2048;
 
 /// A form of codes, `N` bytes a unit.
@@ -75,7 +76,7 @@ impl IntegerDots<'_, '_> {
             let ahead = span.to_next_scales(LANES * format.row_bytes);
             let next = (rows.start + (half + 1) * LANES).min(self.range.end);
             let next = next..(next + LANES).min(self.range.end);
-            let onward = onward(&self.rows, next, span);
+            let onward = onward::<L>(&self.rows, next, span);
             let scales = &mut self.buffer.turned[panel].scales[half];
             turn_scales(l, &of, from, span.groups.len(), ahead, &onward, scales);
             let mut first = tokens.start;
@@ -130,9 +131,10 @@ impl IntegerDots<'_, '_> {
 
 /// What memory is asked for while rows are read that `next` lie behind.
 #[inline(always)]
-fn onward<'a>(rows: &Groups<'a>, next: Range<usize>, span: &Span) -> Onward<'a> {
+fn onward<'a, L: Lanes>(rows: &Groups<'a>, next: Range<usize>, span: &Span) -> Onward<'a> {
     let row_bytes = rows.format.row_bytes;
-    if row_bytes >= SHORT || !span.is_first || !span.is_last {
+    let is_near = L::CACHE == Cache::First && row_bytes >= SHORT;
+    if is_near || !span.is_first || !span.is_last {
         return Onward::Near(NEAR);
     }
     let before = span.groups.len().div_ceil(LANES);
