@@ -62,6 +62,18 @@ impl<const LEVEL: u8> Avx512<LEVEL> {
     fn words(self, word: u32) -> __m512i {
         cast([word; LANES])
     }
+
+    /// Products of bytes without signs and words of 16 bits with them, added up by fours to `sum`:
+    /// even bytes and odd ones meet words of their own.
+    #[inline(always)]
+    fn dot_words(self, sum: __m512i, codes: __m512i, even: __m512i, odd: __m512i) -> __m512i {
+        let (simd, bw) = (self.0.avx512f, self.0.avx512bw);
+        let low = simd._mm512_and_si512(codes, self.words(0x00ff_00ff));
+        let high = bw._mm512_srli_epi16::<8>(codes);
+        let low = bw._mm512_madd_epi16(low, even);
+        let high = bw._mm512_madd_epi16(high, odd);
+        simd._mm512_add_epi32(sum, simd._mm512_add_epi32(low, high))
+    }
 }
 
 impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
@@ -262,14 +274,8 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
             // SAFETY: `detect` found AVX-512 F and VNNI.
             return unsafe { _mm512_dpbusd_epi32(sum, codes, x) };
         }
-        let (simd, bw) = (self.0.avx512f, self.0.avx512bw);
         let pair = |a: i8, b: i8| -> __m512i { cast([[i16::from(a), i16::from(b)]; LANES]) };
-        let low = self.words(0x00ff_00ff);
-        let even = simd._mm512_and_si512(codes, low);
-        let odd = simd._mm512_and_si512(simd._mm512_srli_epi32::<8>(codes), low);
-        let even = bw._mm512_madd_epi16(even, pair(x[0], x[2]));
-        let odd = bw._mm512_madd_epi16(odd, pair(x[1], x[3]));
-        simd._mm512_add_epi32(sum, simd._mm512_add_epi32(even, odd))
+        self.dot_words(sum, codes, pair(x[0], x[2]), pair(x[1], x[3]))
     }
 
     #[inline(always)]

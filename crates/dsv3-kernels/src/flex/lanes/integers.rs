@@ -52,7 +52,10 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
     ) -> Self {
         // Said once, so that the loops need not look at every index.
         let count = tokens[0].x.len();
-        assert!(rows.have(from + count * N), "rows are too short");
+        assert!(
+            rows.have(from.saturating_add(count * N)),
+            "rows are too short"
+        );
         let groups = tokens[0].scales.len();
         assert!(groups * per_group >= count && scales.len() >= groups);
         for token in &tokens {
@@ -124,7 +127,7 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(super) fn some<const M: usize>(&self, row: usize, unit: usize) -> &'a [[u8; N]; M] {
-        assert!(unit + M <= self.count);
+        assert!(M <= self.count && unit <= self.count - M);
         // SAFETY: as above.
         unsafe { self.rows.parts(row, self.from + unit * N) }
     }

@@ -44,11 +44,12 @@ impl<'a> Sixteen<'a> {
         }
     }
 
-    /// `N` bytes of each row from byte `from` on, if all rows have them.
+    /// `N` bytes of each row from byte `from` on, if all rows have them. What falls back to
+    /// [`all_padded`](Self::all_padded) does so outside: as one function int8 takes a fifth longer.
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(in crate::flex) fn all<const N: usize>(&self, from: usize) -> Option<[[u8; N]; LANES]> {
-        if !self.have(from + N) {
+        if !self.have(from.saturating_add(N)) {
             return None;
         }
         let mut to = [[0; N]; LANES];

@@ -24,15 +24,9 @@ impl<const LEVEL: u8> Avx512<LEVEL> {
             // SAFETY: `detect`, which alone makes a value of this type, found AVX-512 F and VNNI.
             return unsafe { _mm512_dpbusd_epi32(sum, codes, x) };
         }
-        let (simd, bw) = (self.0.avx512f, self.0.avx512bw);
-        let even = simd._mm512_and_si512(codes, self.words(0x00ff_00ff));
-        let even = bw._mm512_madd_epi16(
-            even,
-            bw._mm512_srai_epi16::<8>(bw._mm512_slli_epi16::<8>(x)),
-        );
-        let odd = bw._mm512_srli_epi16::<8>(codes);
-        let odd = bw._mm512_madd_epi16(odd, bw._mm512_srai_epi16::<8>(x));
-        simd._mm512_add_epi32(sum, simd._mm512_add_epi32(even, odd))
+        let bw = self.0.avx512bw;
+        let even = bw._mm512_srai_epi16::<8>(bw._mm512_slli_epi16::<8>(x));
+        self.dot_words(sum, codes, even, bw._mm512_srai_epi16::<8>(x))
     }
 
     /// The sums of four neighbours in each of four registers, side by side.
