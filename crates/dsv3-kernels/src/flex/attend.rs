@@ -241,9 +241,9 @@ impl Tile<'_> {
                 *all = sums;
             }
             let totals = reduced(l, &all);
-            for (k, totals) in totals.iter().take(count).enumerate() {
-                for (q, total) in totals.iter().enumerate() {
-                    scores[first + q][at + k] = total * self.softmax_scale;
+            for (scores, totals) in scores[first..first + Q].iter_mut().zip(&totals) {
+                for (score, total) in scores[at..at + count].iter_mut().zip(totals) {
+                    *score = total * self.softmax_scale;
                 }
             }
             at += count;

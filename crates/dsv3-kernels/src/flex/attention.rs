@@ -47,8 +47,8 @@ struct Cached {
 enum Form {
     /// Queries in the latent space, `[heads · n, units]`; every stretch of keys needs them.
     Absorbed(Vec<[f32; UNIT]>),
-    /// Latents to be expanded, rotated keys to be put behind.
-    Naive(Apart),
+    /// Latents to be expanded, also as pairs where they suit `kv_b`, and rotated keys to be put behind.
+    Naive(Apart, Option<Activated<'static>>),
 }
 
 /// Means of one head in the latent space.
@@ -87,7 +87,7 @@ impl Call<'_> {
             let task = &tasks[task];
             let (span, cached) = (&spans[task.span], &caches[task.span]);
             match &cached.form {
-                Form::Naive(apart) => self.naive(span, apart, task, room),
+                Form::Naive(apart, pairs) => self.naive(span, apart, pairs.as_ref(), task, room),
                 Form::Absorbed(queries) => self.absorbed(span, &cached.slots, task, queries),
             }
         });
@@ -168,10 +168,17 @@ impl Call<'_> {
             let slots: Vec<usize> = span.slots(self.block_size).collect();
             let form = match span.form {
                 MlaForm::Absorbed => Form::Absorbed(queries.next().unwrap_or_default()),
-                MlaForm::Naive => Form::Naive(InstructionSet::best().run(TakeApart {
-                    stored: &self.cache,
-                    slots: &slots,
-                })),
+                MlaForm::Naive => {
+                    let set = InstructionSet::best();
+                    let apart = set.run(TakeApart {
+                        stored: &self.cache,
+                        slots: &slots,
+                    });
+                    let latents = Activated::new(&apart.latents, slots.len());
+                    let suit = set.prefers_pairs() && self.kv_b.are_pairs();
+                    let pairs = suit.then(|| latents.pairs()).flatten();
+                    Form::Naive(apart, pairs)
+                }
             };
             Cached { slots, form }
         });
@@ -217,7 +224,14 @@ impl Call<'_> {
     }
 
     /// Expand this head's keys and values, then attend: means `[n, value]`.
-    fn naive(&self, span: &SequenceSpan, apart: &Apart, task: &Task, room: &mut Room) -> State {
+    fn naive(
+        &self,
+        span: &SequenceSpan,
+        apart: &Apart,
+        pairs: Option<&Activated<'_>>,
+        task: &Task,
+        room: &mut Room,
+    ) -> State {
         let MlaSpec {
             nope,
             rope,
@@ -230,7 +244,7 @@ impl Call<'_> {
         let first = self.head_rows(h);
         let units = (nope + rope).div_ceil(UNIT);
         let in_order: Vec<usize> = (0..n).collect();
-        let latents = latents.chosen(&in_order);
+        let latents = pairs.unwrap_or(&latents).chosen(&in_order);
         room.keys.clear();
         room.keys.resize(n * units, [0.0; UNIT]); // [S, nope + rope]
         let keys = room.keys.as_flattened_mut().chunks_exact_mut(units * UNIT);

@@ -8,17 +8,21 @@ use std::ops::Range;
 
 use super::decode::{Decode, UNIT, fill_from};
 use super::dots::Chosen;
-use super::group::{ROWS, reduced};
+use super::group::{ROWS, put, reduced};
 use super::lanes::{LANES, Lanes};
 
-/// Units of a block's columns: four rows of them and six tokens fit a core's first cache.
+/// Units of a block's columns at most: four rows of them and six tokens fit a core's first cache.
 const COLUMNS: usize = 32;
-/// Rows of a block at most: with their sums a part of a core's second cache.
-pub(super) const BLOCK_ROWS: usize = 32;
+/// The same where tiles read from the second cache.
+const STREAMED_COLUMNS: usize = 128;
+/// Rows of a block at most.
+const BLOCK_ROWS: usize = 32;
+/// Bytes of a block at most: half of a core's second cache.
+const BLOCK_BYTES: usize = 512 << 10;
 /// Values between two rows of a block, a cache line of them: rows whose distance is that of a page,
 /// as of the tokens that they meet, get in each other's way where they are read side by side.
 const APART: usize = LANES;
-/// Tokens that meet a block.
+/// Tokens that meet a block, where their sums are kept from one block of columns to the next.
 const TOKENS: usize = 128;
 /// Tokens of a tile: with four rows, and what is loaded, they fill AVX-512's registers. Where lanes
 /// take two registers of sixteen, two rows and three tokens do.
@@ -33,6 +37,24 @@ pub(super) struct Buffer {
     sums: Vec<[f32; LANES]>,
     /// Activations beside the scales of the rows that they meet, `[tokens, units]`
     pub(super) scaled: Vec<[f32; UNIT]>,
+}
+
+/// Rows of a block, whose row has so many units.
+#[inline(always)]
+pub(super) fn rows_of_a_block<L: Lanes>(units: usize) -> usize {
+    let fit = BLOCK_BYTES / (4 * UNIT * columns::<L>(units).max(1));
+    (fit / ROWS * ROWS).clamp(ROWS, BLOCK_ROWS)
+}
+
+/// Units of a block's columns: the same for all blocks of a row, but for the last.
+#[inline(always)]
+fn columns<L: Lanes>(units: usize) -> usize {
+    let most = if L::STREAMS {
+        STREAMED_COLUMNS
+    } else {
+        COLUMNS
+    };
+    units.div_ceil(units.div_ceil(most).max(1))
 }
 
 /// Some rows and all tokens.
@@ -53,8 +75,13 @@ impl<L: Lanes> Block<'_, '_, L> {
     #[inline(always)]
     pub(super) fn run<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) {
         let all = self.x.tokens();
-        for first in (0..all).step_by(TOKENS) {
-            self.tokens(range.clone(), first..(first + TOKENS).min(all), row);
+        let units = self.x.units();
+        let at_once = match columns::<L>(units) < units {
+            true => TOKENS,
+            false => all,
+        };
+        for first in (0..all).step_by(at_once) {
+            self.tokens(range.clone(), first..(first + at_once).min(all), row);
         }
     }
 
@@ -67,14 +94,17 @@ impl<L: Lanes> Block<'_, '_, L> {
     ) {
         let units = self.x.units();
         let groups = range.len().div_ceil(ROWS);
-        self.buffer
-            .sums
-            .resize(groups * ROWS * tokens.len(), [0.0; LANES]);
+        let columns = columns::<L>(units);
+        let kept = match columns < units {
+            true => groups * ROWS * tokens.len(),
+            false => 0,
+        };
+        self.buffer.sums.resize(kept, [0.0; LANES]);
         // Where a row ends, memory is asked for the rows of the next block.
         let onward = (groups * ROWS - 1) * self.row_bytes;
         let mut from = 0;
         while from < units {
-            let to = (from + COLUMNS).min(units);
+            let to = (from + columns).min(units);
             let width = to - from;
             let stride = width * UNIT + APART;
             self.buffer.rows.resize(groups * ROWS * stride, 0.0);
@@ -123,10 +153,11 @@ impl<L: Lanes> Block<'_, '_, L> {
         let is_last = columns.end == self.x.units();
         for group in 0..range.len().div_ceil(ROWS) {
             let rows = &self.buffer.rows[group * ROWS * stride..][..ROWS * stride];
+            // None where one block has all columns.
             let kept = (group * tokens.len() + t - tokens.start) * ROWS;
-            let kept = &mut self.buffer.sums[kept..][..T * ROWS];
+            let kept = self.buffer.sums.get_mut(kept..kept + T * ROWS);
+            let (kept, _) = kept.unwrap_or_default().as_chunks_mut::<ROWS>();
             let mut all = [[l.splat(0.0); T]; ROWS];
-            let kept = &mut kept.as_chunks_mut::<ROWS>().0[..T];
             for (part, all) in all.as_chunks_mut::<R>().0.iter_mut().enumerate() {
                 let mut near = [&rows.as_chunks::<UNIT>().0[..width]; R];
                 for (r, near) in near.iter_mut().enumerate() {
@@ -135,9 +166,9 @@ impl<L: Lanes> Block<'_, '_, L> {
                 }
                 let mut sums = [[l.splat(0.0); T]; R];
                 if !is_first {
-                    for r in 0..R {
-                        for t in 0..T {
-                            sums[r][t] = l.load(&kept[t][part * R + r]);
+                    for (t, kept) in kept.iter().enumerate().take(T) {
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            sums[t] = l.load(&kept[part * R + r]);
                         }
                     }
                 }
@@ -159,9 +190,9 @@ impl<L: Lanes> Block<'_, '_, L> {
                     *all = sums;
                     continue;
                 }
-                for r in 0..R {
-                    for t in 0..T {
-                        kept[t][part * R + r] = l.store(sums[r][t]);
+                for (t, kept) in kept.iter_mut().enumerate().take(T) {
+                    for (r, sums) in sums.iter().enumerate() {
+                        kept[part * R + r] = l.store(sums[t]);
                     }
                 }
             }
@@ -170,10 +201,8 @@ impl<L: Lanes> Block<'_, '_, L> {
             }
             let totals = reduced(l, &all);
             let at = self.at + group * ROWS..self.at + range.len().min((group + 1) * ROWS);
-            for (t, y) in self.y[t..t + T].iter_mut().enumerate() {
-                for (y, totals) in y[at.clone()].iter_mut().zip(&totals) {
-                    *y = totals[t];
-                }
+            for (y, totals) in self.y[t..t + T].iter_mut().zip(&totals) {
+                put(&mut y[at.clone()], totals);
             }
         }
         T

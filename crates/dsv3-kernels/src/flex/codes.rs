@@ -35,6 +35,7 @@ impl<'a> Int8<'a> {
 
 impl Decode for Int8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
+    const WIDE_BUFFERED_FROM: usize = 25;
     /// Decoding takes the place of multiplications.
     const NARROW_BUFFERED_FROM: usize = 9;
     type Factor<L: Lanes> = [L::F; 2];

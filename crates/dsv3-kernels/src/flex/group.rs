@@ -14,6 +14,9 @@ pub(super) const ROWS: usize = 4;
 /// memory is asked for the next groups in the order in which they lie. Measured on AVX2.
 const SHORT: usize = 2048;
 
+/// Tokens whose sums leave registers to look for NaN codes in, where rows are side by side.
+const SEARCHED: usize = 3;
+
 /// Where the products of a few rows go.
 pub(super) struct Group<'a, 'y, L: Lanes> {
     pub(super) lanes: L,
@@ -75,20 +78,18 @@ impl<L: Lanes> Group<'_, '_, L> {
                 }
             }
         }
-        // Of three tokens the compiler keeps all in AVX-512's registers only side by side.
-        if L::KEEPS_ONE_ROW || L::IS_WIDE && T != 3 {
+        // Of three tokens, and of pairs, the compiler keeps all in AVX-512's registers only side by
+        // side.
+        if L::KEEPS_ONE_ROW || L::IS_WIDE && T != 3 && !D::SHARED {
             tile.all_row_by_row();
-            let largest: [u8; WORDS] = bytemuck::cast(tile.largest);
-            self.may_be_nan |= largest.contains(&NAN_CODE);
+            self.may_be_nan |= tile.may_be_nan();
         } else {
             tile.all_side_by_side();
-            self.may_be_nan = true;
+            self.may_be_nan |= T > SEARCHED || tile.may_be_nan();
         }
         let totals = reduced(l, &tile.sums);
-        for (t, y) in self.y[first..first + T].iter_mut().enumerate() {
-            for (y, totals) in y[self.at.clone()].iter_mut().zip(&totals) {
-                *y = totals[t];
-            }
+        for (y, totals) in self.y[first..first + T].iter_mut().zip(&totals) {
+            put(&mut y[self.at.clone()], totals);
         }
         T
     }
@@ -110,6 +111,13 @@ struct Tile<'a, L: Lanes, D, const T: usize> {
 }
 
 impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
+    /// Whether one of the codes that were looked at is.
+    #[inline(always)]
+    fn may_be_nan(&self) -> bool {
+        let largest: [u8; WORDS] = bytemuck::cast(self.largest);
+        largest.contains(&NAN_CODE)
+    }
+
     /// Unit by unit, one of each row: all sums stay in registers.
     #[inline(always)]
     fn all_side_by_side(&mut self) {
@@ -143,6 +151,9 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                     let mut sums = self.sums[r];
                     self.multiply(&self.x, unit, values, &mut sums);
                     self.sums[r] = sums;
+                    if T <= SEARCHED {
+                        self.largest = rows[r].largest(l, unit, self.largest);
+                    }
                 }
             }
             (begin, at) = (end, at + 1);
@@ -309,29 +320,41 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     }
 }
 
-/// The lanes of each sum added up.
+/// The lanes of each sum added up, for each token.
 #[inline(always)]
 pub(super) fn reduced<L: Lanes, const T: usize>(
     l: L,
     sums: &[[L::F; T]; ROWS],
-) -> [[f32; T]; ROWS] {
-    let mut to = [[0f32; T]; ROWS];
+) -> [[f32; ROWS]; T] {
+    let mut to = [[0f32; ROWS]; T];
     // Four tokens at a time: with four rows sixteen sums.
     let mut first = 0;
     while first < T {
         let mut sixteen = [l.splat(0.0); LANES];
         for (r, sums) in sums.iter().enumerate() {
             for t in first..(first + 4).min(T) {
-                sixteen[4 * r + t - first] = sums[t];
+                sixteen[ROWS * (t - first) + r] = sums[t];
             }
         }
         let totals = l.sums(sixteen);
-        for (r, to) in to.iter_mut().enumerate() {
-            for t in first..(first + 4).min(T) {
-                to[t] = totals[4 * r + t - first];
-            }
+        let totals = totals.as_chunks::<ROWS>().0.iter();
+        for (to, totals) in to[first..].iter_mut().zip(totals) {
+            *to = *totals;
         }
         first += 4;
     }
     to
+}
+
+/// A token's totals to where they go: fewer than [`ROWS`] behind the last row.
+#[inline(always)]
+pub(super) fn put(y: &mut [f32], totals: &[f32; ROWS]) {
+    match y.first_chunk_mut() {
+        Some(y) => *y = *totals,
+        None => {
+            for (y, total) in y.iter_mut().zip(totals) {
+                *y = *total;
+            }
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub(super) const PANEL_ROWS: usize = PANELS * LANES;
 /// Columns that are turned at once: with these rows, and a tile's tokens, they fit a core's first
 /// cache.
 const COLUMNS: usize = 512;
+/// The same where tiles read from the second cache: it holds them.
+const STREAMED_COLUMNS: usize = 1 << 14;
 /// The same for few tokens, whose time goes to turning: it pays by sixteen scales at once.
 const FEW_COLUMNS: usize = 1024;
 /// Tokens of a tile: with two registers of rows, whole and scaled sums of each fill AVX-512's.
@@ -67,7 +69,7 @@ impl Kernel for IntegerDots<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, l: L) {
         let tokens = self.which.len();
-        let at_once = match tokens < MANY {
+        let at_once = match tokens < MANY || L::STREAMS {
             // What lies in one piece is read in one piece.
             true => PANEL_ROWS,
             false => self.range.len().max(1),
@@ -100,9 +102,10 @@ impl IntegerDots<'_, '_> {
                 GroupCodes::Int8 => L::INT8_ROWS,
                 GroupCodes::Int4 => L::INT4_ROWS,
             };
-        let step = match tokens < MANY {
-            true if by_rows && tokens <= ROW_TILE => groups,
-            true => FEW_COLUMNS / columns,
+        let step = match by_rows && tokens <= ROW_TILE {
+            true => groups,
+            false if L::STREAMS => STREAMED_COLUMNS / columns,
+            false if tokens < MANY => FEW_COLUMNS / columns,
             false => COLUMNS / columns,
         };
         let step = step.max(1);

@@ -25,6 +25,7 @@ mod linear;
 mod norm;
 mod pairs;
 mod product;
+mod rounding;
 mod route;
 mod rows;
 mod sweep;
@@ -37,7 +38,7 @@ use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
-use half::{bf16, f16};
+use half::f16;
 use std::borrow::Cow;
 
 use crate::latent::{Fp8Latents, Latents};
@@ -53,11 +54,7 @@ pub use dense::IntegerProduct;
 fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
     match tensor.dtype() {
         DType::F32 => Cow::Borrowed(tensor.storage::<f32>()),
-        DType::BF16 => tensor
-            .storage::<bf16>()
-            .iter()
-            .map(|v| v.to_f32())
-            .collect(),
+        DType::BF16 => rounding::from_bf16(tensor.storage()).into(),
         DType::F16 => tensor.storage::<f16>().iter().map(|v| v.to_f32()).collect(),
         _ => tensor.storage::<f64>().iter().map(|v| *v as f32).collect(),
     }
@@ -66,7 +63,7 @@ fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
 /// f32 values as a tensor of `dtype`, rounded to nearest even.
 fn tensor(values: Vec<f32>, shape: &[usize], dtype: DType) -> FlexTensor {
     let bytes = match dtype {
-        DType::BF16 => Bytes::from_elems(values.into_iter().map(bf16::from_f32).collect()),
+        DType::BF16 => Bytes::from_elems(rounding::to_bf16(&values)),
         DType::F16 => Bytes::from_elems(values.into_iter().map(f16::from_f32).collect()),
         DType::F64 => Bytes::from_elems(values.into_iter().map(f64::from).collect::<Vec<_>>()),
         _ => Bytes::from_elems(values),
@@ -85,9 +82,7 @@ fn tensor(values: Vec<f32>, shape: &[usize], dtype: DType) -> FlexTensor {
 /// Round in place to what a tensor of `dtype` can hold.
 fn round_to(values: &mut [f32], dtype: DType) {
     match dtype {
-        DType::BF16 => values
-            .iter_mut()
-            .for_each(|v| *v = bf16::from_f32(*v).to_f32()),
+        DType::BF16 => rounding::round_to_bf16(values),
         DType::F16 => values
             .iter_mut()
             .for_each(|v| *v = f16::from_f32(*v).to_f32()),

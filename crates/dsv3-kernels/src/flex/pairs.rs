@@ -11,6 +11,7 @@ use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, with_scales, wit
 use super::formats::{Fp8, first_scales};
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
+use super::wide::wide;
 
 /// Columns of a unit.
 pub(super) const COLUMNS: usize = 2 * UNIT;
@@ -33,32 +34,40 @@ pub(super) fn are_powers(scales: &[f32]) -> bool {
 
 /// Units of f32 as half as many of pairs, if all are bf16 numbers and none is below 2^-126.
 pub(super) fn pairs_of(units: &[[f32; UNIT]]) -> Option<Vec<[f32; UNIT]>> {
-    let is_exact = |v: &f32| {
-        let bits = v.to_bits();
-        bits & 0xffff == 0 && (bits & 0x7fff_ffff == 0 || bits & 0x7f80_0000 != 0)
-    };
     let (twos, []) = units.as_chunks::<2>() else {
         return None;
     };
-    let mut to = Vec::with_capacity(twos.len());
-    for two in twos {
-        if !two
-            .as_flattened()
-            .iter()
-            .fold(true, |all, v| all & is_exact(v))
-        {
-            return None;
-        }
-        let mut unit = [0f32; UNIT];
-        for (to, from) in unit.as_chunks_mut::<LANES>().0.iter_mut().zip(two) {
-            let (first, second) = from.split_at(LANES);
-            for (to, (first, second)) in to.iter_mut().zip(first.iter().zip(second)) {
-                *to = paired(*first, *second);
+    // What is not exact is mostly found at once.
+    let first = twos.first()?;
+    if !first.as_flattened().iter().all(|v| is_exact(*v)) {
+        return None;
+    }
+    let mut to = vec![[0f32; UNIT]; twos.len()];
+    pair(twos, &mut to).then_some(to)
+}
+
+/// The same to where they go; says whether they are exact.
+fn pair(twos: &[[[f32; UNIT]; 2]], to: &mut [[f32; UNIT]]) -> bool {
+    wide(|| {
+        let mut inexact = 0;
+        for (two, to) in twos.iter().zip(to) {
+            for (to, from) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(two) {
+                let (first, second) = from.split_at(LANES);
+                for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
+                    *to = paired(*first, *second);
+                    inexact |= u32::from(!is_exact(*first)) | u32::from(!is_exact(*second));
+                }
             }
         }
-        to.push(unit);
-    }
-    Some(to)
+        inexact == 0
+    })
+}
+
+/// Whether it is a bf16 number, and not below 2^-126.
+#[inline(always)]
+fn is_exact(v: f32) -> bool {
+    let bits = v.to_bits();
+    bits & 0xffff == 0 && (bits & 0x7fff_ffff == 0 || bits & 0x7f80_0000 != 0)
 }
 
 /// bf16 as pairs.
@@ -105,8 +114,8 @@ pub(super) type Fp8Pairs<'a> = Fp8<'a, COLUMNS>;
 
 impl Decode for Fp8Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / COLUMNS;
-    /// Decoding is a fraction of what eight tokens cost, and a buffer is written and read as well.
-    const WIDE_BUFFERED_FROM: usize = 17;
+    /// Decoding takes as long as three or four tokens' products.
+    const WIDE_BUFFERED_FROM: usize = 5;
     const SHARED: bool = true;
     type Factor<L: Lanes> = [L::F; 5];
 
@@ -120,6 +129,11 @@ impl Decode for Fp8Pairs<'_> {
     #[inline(always)]
     fn scales<L: Lanes>(&self, _: L, first: usize) -> [f32; LANES] {
         first_scales(&self.scales[first..])
+    }
+
+    #[inline(always)]
+    fn largest<L: Lanes>(&self, lanes: L, unit: usize, so_far: L::I) -> L::I {
+        lanes.larger_all(so_far, &self.codes[unit])
     }
 
     #[inline(always)]

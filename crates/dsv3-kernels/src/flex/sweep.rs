@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::blocks::{BLOCK_ROWS, Block, Buffer};
+use super::blocks::{Block, Buffer, rows_of_a_block};
 use super::decode::{Decode, UNIT, has_nan};
 use super::dots::{Activated, Chosen, Dots};
 use super::formats::{Buffered, E4m3, Fp8};
@@ -134,7 +134,7 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     fn step<D: Decode>(&self) -> usize {
         match self.is_few::<D>() {
             true => ROWS,
-            false => BLOCK_ROWS,
+            false => rows_of_a_block::<L>(self.x.units()),
         }
     }
 
@@ -211,8 +211,9 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
         let mut at = self.range.start;
         while at < self.range.end {
             let end = (at + step).min(self.range.end).min(blocks.end(at));
-            self.rows(at..end, &|i| Fp8Pairs::new(blocks.row(i)));
-            self.spoil(blocks, at..end);
+            if self.rows(at..end, &|i| Fp8Pairs::new(blocks.row(i))) {
+                self.spoil(blocks, at..end);
+            }
             at = end;
         }
     }

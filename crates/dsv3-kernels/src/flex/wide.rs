@@ -1,6 +1,6 @@
 //! Loops compiled for the widest instruction set of the machine, chosen at run time.
 //!
-//! Training only: the exponential here differs from the library's in the last digit.
+//! The exponential here differs from the library's in the last digit.
 
 use pulp::Arch;
 

@@ -84,6 +84,8 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     } else {
         Cache::First
     };
+    /// As measured on AMD's cores: 27 bytes a cycle.
+    const STREAMS: bool = LEVEL == BF16;
     type F = __m512;
     type I = __m512i;
 
@@ -138,7 +140,9 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
         let simd = self.0.avx512f;
         let mut halves = [v[0]; 8];
         for (i, half) in halves.iter_mut().enumerate() {
-            let (a, b) = (v[2 * i], v[2 * i + 1]);
+            // Lane 4 · j + i of what comes out has the sum of what is taken here as value 4 · i + j.
+            let (j, at) = (i / 2, 8 * (i % 2));
+            let (a, b) = (v[at + j], v[at + 4 + j]);
             let low = simd._mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
             *half = simd._mm512_add_ps(low, simd._mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
         }
@@ -156,16 +160,7 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
         }
         let [a, b] = pairs;
         let low = simd._mm512_shuffle_ps::<0b10_00_10_00>(a, b);
-        let sums = simd._mm512_add_ps(low, simd._mm512_shuffle_ps::<0b11_01_11_01>(a, b));
-        // Lane 4 · j + i has the sum of value 4 · i + j.
-        let sums: [f32; LANES] = cast(sums);
-        let mut ordered = [0f32; LANES];
-        for i in 0..4 {
-            for j in 0..4 {
-                ordered[4 * i + j] = sums[4 * j + i];
-            }
-        }
-        ordered
+        self.store(simd._mm512_add_ps(low, simd._mm512_shuffle_ps::<0b11_01_11_01>(a, b)))
     }
 
     #[inline(always)]
@@ -289,6 +284,15 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
         let codes = avx2._mm256_and_si256(cast(*codes), cast([NAN_CODE; 32]));
         let so_far = simd._mm512_castsi512_si256(so_far);
         simd._mm512_zextsi256_si512(avx2._mm256_max_epu8(so_far, codes))
+    }
+
+    #[inline(always)]
+    fn larger_all(self, so_far: Self::I, codes: &[u8; WORDS]) -> Self::I {
+        let codes = self
+            .0
+            .avx512f
+            ._mm512_and_si512(cast(*codes), cast([NAN_CODE; WORDS]));
+        self.0.avx512bw._mm512_max_epu8(so_far, codes)
     }
 
     const INT8_ROWS: usize = 8;

@@ -56,6 +56,9 @@ pub(in crate::flex) trait Lanes: Copy {
     const KEEPS_ONE_ROW: bool = false;
     /// Which cache what will be read soon is brought to.
     const CACHE: Cache = Cache::First;
+    /// Whether a core's second cache gives in a cycle what a tile of many tokens takes in. Then blocks
+    /// of rows are as wide as that cache allows; elsewhere what a tile reads stays in the first one.
+    const STREAMS: bool = false;
     /// Sixteen f32.
     type F: Copy;
     /// Sixteen i32.
@@ -156,6 +159,15 @@ pub(in crate::flex) trait Lanes: Copy {
     /// The larger one of each code without its sign and what its place in `so_far` has.
     #[inline(always)]
     fn larger(self, so_far: Self::I, codes: &[u8; 2 * LANES]) -> Self::I {
+        let mut so_far: [u8; WORDS] = cast(so_far);
+        for (so_far, code) in so_far.iter_mut().zip(codes) {
+            *so_far = (*so_far).max(code & NAN_CODE);
+        }
+        cast(so_far)
+    }
+    /// The same of a place for each.
+    #[inline(always)]
+    fn larger_all(self, so_far: Self::I, codes: &[u8; WORDS]) -> Self::I {
         let mut so_far: [u8; WORDS] = cast(so_far);
         for (so_far, code) in so_far.iter_mut().zip(codes) {
             *so_far = (*so_far).max(code & NAN_CODE);
