@@ -197,7 +197,7 @@ impl Dsv3Ops for Flex {
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         match gate.dtype() {
-            DType::F32 => training::swiglu_forward(gate, up),
+            DType::F32 | DType::BF16 | DType::F16 => training::swiglu_forward(gate, up),
             _ => oracle::swiglu::<Self>(gate, up),
         }
     }

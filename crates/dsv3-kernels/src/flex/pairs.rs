@@ -6,11 +6,13 @@
 //! (numbers below 2^-126, which pairs take for zero, aside).
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, with_scales, without_scales};
 use super::formats::{Fp8, first_scales};
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
+use super::team;
 use super::wide::wide;
 
 /// Columns of a unit.
@@ -43,24 +45,33 @@ pub(super) fn pairs_of(units: &[[f32; UNIT]]) -> Option<Vec<[f32; UNIT]>> {
         return None;
     }
     let mut to = vec![[0f32; UNIT]; twos.len()];
-    pair(twos, &mut to).then_some(to)
+    let are_exact = AtomicBool::new(true);
+    team::for_rows(to.as_flattened_mut(), UNIT, |first, to| {
+        if !pair(&twos[first..], to.as_chunks_mut().0) {
+            are_exact.store(false, Ordering::Relaxed);
+        }
+    });
+    are_exact.into_inner().then_some(to)
 }
 
 /// The same to where they go; says whether they are exact.
 fn pair(twos: &[[[f32; UNIT]; 2]], to: &mut [[f32; UNIT]]) -> bool {
-    wide(|| {
-        let mut inexact = 0;
-        for (two, to) in twos.iter().zip(to) {
-            for (to, from) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(two) {
-                let (first, second) = from.split_at(LANES);
-                for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
-                    *to = paired(*first, *second);
-                    inexact |= u32::from(!is_exact(*first)) | u32::from(!is_exact(*second));
+    wide(
+        #[inline(always)]
+        || {
+            let mut inexact = 0;
+            for (two, to) in twos.iter().zip(to) {
+                for (to, from) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(two) {
+                    let (first, second) = from.split_at(LANES);
+                    for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
+                        *to = paired(*first, *second);
+                        inexact |= u32::from(!is_exact(*first)) | u32::from(!is_exact(*second));
+                    }
                 }
             }
-        }
-        inexact == 0
-    })
+            inexact == 0
+        },
+    )
 }
 
 /// Whether it is a bf16 number, and not below 2^-126.

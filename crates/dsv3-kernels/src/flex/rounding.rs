@@ -5,6 +5,7 @@
 
 use half::bf16;
 
+use super::team;
 use super::wide::wide;
 
 /// The bf16 nearest to `v`, ties to even, as the upper half of an f32's bits. A NaN stays one.
@@ -19,20 +20,28 @@ fn nearest(v: f32) -> u32 {
 
 /// Each to the nearest bf16.
 pub(super) fn round_to_bf16(values: &mut [f32]) {
-    wide(|| {
-        for value in values {
-            *value = f32::from_bits(nearest(*value));
-        }
-    });
+    wide(
+        #[inline(always)]
+        || {
+            for value in values {
+                *value = f32::from_bits(nearest(*value));
+            }
+        },
+    );
 }
 
 /// The nearest bf16 of each.
 pub(super) fn to_bf16(values: &[f32]) -> Vec<bf16> {
     let mut to = vec![bf16::ZERO; values.len()];
-    wide(|| {
-        for (to, value) in to.iter_mut().zip(values) {
-            *to = bf16::from_bits((nearest(*value) >> 16) as u16);
-        }
+    team::for_rows(&mut to, 1, |first, to| {
+        wide(
+            #[inline(always)]
+            || {
+                for (to, value) in to.iter_mut().zip(&values[first..]) {
+                    *to = bf16::from_bits((nearest(*value) >> 16) as u16);
+                }
+            },
+        )
     });
     to
 }
@@ -40,10 +49,15 @@ pub(super) fn to_bf16(values: &[f32]) -> Vec<bf16> {
 /// Each as f32.
 pub(super) fn from_bf16(values: &[bf16]) -> Vec<f32> {
     let mut to = vec![0f32; values.len()];
-    wide(|| {
-        for (to, value) in to.iter_mut().zip(values) {
-            *to = f32::from_bits(u32::from(value.to_bits()) << 16);
-        }
+    team::for_rows(&mut to, 1, |first, to| {
+        wide(
+            #[inline(always)]
+            || {
+                for (to, value) in to.iter_mut().zip(&values[first..]) {
+                    *to = f32::from_bits(u32::from(value.to_bits()) << 16);
+                }
+            },
+        )
     });
     to
 }

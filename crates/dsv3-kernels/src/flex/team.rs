@@ -210,6 +210,29 @@ pub(super) fn for_each_chunk<T: Send, S>(
     });
 }
 
+/// Values of a stretch that is worth a thread's while, where little is done with each.
+const STRETCH: usize = 1 << 14;
+
+/// `work` for stretches of whole rows of `width` values, by their first row. One token's rows are
+/// worked on by the caller alone.
+pub(super) fn for_rows<T: Send>(
+    values: &mut [T],
+    width: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let rows = STRETCH.div_ceil(width.max(1));
+    let size = rows * width.max(1);
+    match values.len() <= size {
+        true => work(0, values),
+        false => for_each_chunk(
+            values,
+            size,
+            || (),
+            |(), at, values| work(at * rows, values),
+        ),
+    }
+}
+
 /// `work` of each of `0..count`, in this order.
 pub(super) fn map<T: Send, S>(
     count: usize,

@@ -2,10 +2,11 @@
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::super::wide::{sigmoid, wide};
-use super::super::{dim, floats};
+use super::super::{dim, floats, round_to, tensor};
 use super::f32_tensor;
 
 /// Elements of one piece of work.
@@ -16,6 +17,22 @@ const PIECE: usize = 1 << 15;
 pub(super) fn rows_forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
     for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
         *y = g * sigmoid(*g) * u;
+    }
+}
+
+/// `y = sigmoid(gate)`.
+#[inline(always)]
+fn rows_sigmoid(gate: &[f32], y: &mut [f32]) {
+    for (y, g) in y.iter_mut().zip(gate) {
+        *y = sigmoid(*g);
+    }
+}
+
+/// `y = y · factors`.
+#[inline(always)]
+fn rows_times(factors: &[f32], y: &mut [f32]) {
+    for (y, factor) in y.iter_mut().zip(factors) {
+        *y *= factor;
     }
 }
 
@@ -30,24 +47,38 @@ pub(super) fn rows_gradient(gate: &[f32], up: &[f32], dy: &mut [f32], dgate: &mu
     }
 }
 
-/// `gate`, `up` `[T, n]` → `[T, n]`.
+/// `gate`, `up` `[T, n]` → `[T, n]`, in f32. Of fewer bits each step is rounded, as the stock
+/// operations do it.
 pub(in super::super) fn forward(
     gate: FloatTensor<Flex>,
     up: FloatTensor<Flex>,
 ) -> FloatTensor<Flex> {
     let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
-    let shape = [dim(&gate, 0), dim(&gate, 1)];
+    let (shape, dtype) = ([dim(&gate, 0), dim(&gate, 1)], gate.dtype());
     let (gate, up) = (floats(&gate), floats(&up));
     let mut y = vec![0f32; gate.len()];
     y.par_chunks_mut(PIECE)
         .zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)))
         .for_each(|(y, (gate, up))| {
+            if dtype == DType::F32 {
+                return wide(
+                    #[inline(always)]
+                    || rows_forward(gate, up, y),
+                );
+            }
             wide(
                 #[inline(always)]
-                || rows_forward(gate, up, y),
-            )
+                || rows_sigmoid(gate, y),
+            );
+            for factors in [gate, up] {
+                round_to(y, dtype);
+                wide(
+                    #[inline(always)]
+                    || rows_times(factors, y),
+                );
+            }
         });
-    f32_tensor(y, &shape)
+    tensor(y, &shape, dtype)
 }
 
 pub(super) fn gradient(
