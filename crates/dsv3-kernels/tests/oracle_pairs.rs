@@ -262,8 +262,8 @@ proptest! {
             let fast = dsv3_kernels::swiglu(gate.clone(), up.clone());
             prop_assert_eq!(fast.dtype(), DType::BF16, "{}", name);
             let [fast, slow] = [fast, reference::swiglu(gate, up)].map(|y| values(y.cast(DType::F32)));
-            // Two steps of bf16 at 6.
-            assert_close(name, &fast, &slow, 0.04);
+            // A step of bf16, a 128th, for each of three roundings.
+            assert_close(name, &fast, &slow, 0.025);
         }
     }
 

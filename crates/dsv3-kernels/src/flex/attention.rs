@@ -8,14 +8,15 @@
 use std::ops::Range;
 
 use super::attend::{Attend, InPlace, State, Table};
-use super::blocks::Buffer;
 use super::combine::Combine;
 use super::decode::UNIT;
-use super::dots::{Activated, Chosen, Dots, padded_rows};
+use super::dots::padded_rows;
 use super::lanes::InstructionSet;
 use super::latents::{Apart, Stored, TakeApart, Tiles};
+use super::product::{Buffer, Inputs, Product};
 use super::rows::Rows;
 use super::team;
+use crate::packed::Activations;
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
 
 /// Heads that share a pass over the cache in the absorbed form, at most.
@@ -47,8 +48,19 @@ struct Cached {
 enum Form {
     /// Queries in the latent space, `[heads · n, units]`; every stretch of keys needs them.
     Absorbed(Vec<[f32; UNIT]>),
-    /// Latents to be expanded, also as pairs where they suit `kv_b`, and rotated keys to be put behind.
-    Naive(Apart, Option<Activated<'static>>),
+    /// Latents to be expanded, rotated keys to be put behind.
+    Naive(Apart),
+}
+
+impl Cached {
+    /// What the naive form expands, `[S, latent]`; nothing of the absorbed one.
+    fn latents(&self) -> Inputs<'_> {
+        let (latents, tokens): (&[f32], _) = match &self.form {
+            Form::Naive(apart) => (&apart.latents, self.slots.len()),
+            Form::Absorbed(_) => (&[], 0),
+        };
+        Inputs::new(InstructionSet::best(), latents, tokens, Activations::Full)
+    }
 }
 
 /// Means of one head in the latent space.
@@ -83,11 +95,13 @@ impl Call<'_> {
         let MlaSpec { heads, value, .. } = self.spec;
         let caches = self.caches(spans);
         let tasks = self.tasks(spans);
+        let latents: Vec<_> = caches.iter().map(Cached::latents).collect();
+        let latents: Vec<_> = latents.iter().map(|x| x.product(self.kv_b)).collect();
         let states: Vec<State> = team::map(tasks.len(), Room::default, |room, task| {
             let task = &tasks[task];
             let (span, cached) = (&spans[task.span], &caches[task.span]);
             match &cached.form {
-                Form::Naive(apart, pairs) => self.naive(span, apart, pairs.as_ref(), task, room),
+                Form::Naive(apart) => self.naive(span, apart, &latents[task.span], task, room),
                 Form::Absorbed(queries) => self.absorbed(span, &cached.slots, task, queries),
             }
         });
@@ -168,17 +182,10 @@ impl Call<'_> {
             let slots: Vec<usize> = span.slots(self.block_size).collect();
             let form = match span.form {
                 MlaForm::Absorbed => Form::Absorbed(queries.next().unwrap_or_default()),
-                MlaForm::Naive => {
-                    let set = InstructionSet::best();
-                    let apart = set.run(TakeApart {
-                        stored: &self.cache,
-                        slots: &slots,
-                    });
-                    let latents = Activated::new(&apart.latents, slots.len());
-                    let suit = set.prefers_pairs() && self.kv_b.are_pairs();
-                    let pairs = suit.then(|| latents.pairs()).flatten();
-                    Form::Naive(apart, pairs)
-                }
+                MlaForm::Naive => Form::Naive(InstructionSet::best().run(TakeApart {
+                    stored: &self.cache,
+                    slots: &slots,
+                })),
             };
             Cached { slots, form }
         });
@@ -198,24 +205,6 @@ impl Call<'_> {
         h * (self.spec.nope + self.spec.value)
     }
 
-    /// `rows[range] · x`, `x [n, latent]`; for each of the `n`, `y [rows of the range]`.
-    fn multiply(
-        &self,
-        range: Range<usize>,
-        x: Chosen<'_>,
-        y: &mut [&mut [f32]],
-        buffer: &mut Buffer,
-    ) {
-        let dots = Dots {
-            x,
-            rows: self.kv_b,
-            range,
-            y,
-            buffer,
-        };
-        dots.run(InstructionSet::best());
-    }
-
     /// For each row of a span, how many cached tokens it sees, as often as there are heads.
     fn visible(span: &SequenceSpan, heads: usize) -> Vec<usize> {
         (0..heads * span.rows.len())
@@ -228,7 +217,7 @@ impl Call<'_> {
         &self,
         span: &SequenceSpan,
         apart: &Apart,
-        pairs: Option<&Activated<'_>>,
+        latents: &Product<'_>, // [S, latent]
         task: &Task,
         room: &mut Room,
     ) -> State {
@@ -240,11 +229,9 @@ impl Call<'_> {
             ..
         } = self.spec;
         let (h, n) = (task.heads.start, span.context);
-        let latents = Activated::new(&apart.latents, n); // [S, latent]
         let first = self.head_rows(h);
         let units = (nope + rope).div_ceil(UNIT);
         let in_order: Vec<usize> = (0..n).collect();
-        let latents = pairs.unwrap_or(&latents).chosen(&in_order);
         room.keys.clear();
         room.keys.resize(n * units, [0.0; UNIT]); // [S, nope + rope]
         let keys = room.keys.as_flattened_mut().chunks_exact_mut(units * UNIT);
@@ -256,17 +243,18 @@ impl Call<'_> {
                 to
             })
             .collect();
-        self.multiply(first..first + nope, latents, &mut nopes, &mut room.buffer);
+        let set = InstructionSet::best();
+        latents.dots(set, first..first + nope, &mut nopes, &mut room.buffer);
         room.values.resize(n * value, 0.0); // [S, value]
         let mut values: Vec<&mut [f32]> = room.values.chunks_exact_mut(value).collect();
         let range = first + nope..first + nope + value;
-        self.multiply(range, latents, &mut values, &mut room.buffer);
+        latents.dots(set, range, &mut values, &mut room.buffer);
         let queries = span.rows.clone().map(|row| {
             let (q_nope, q_pe) = self.query(row, h);
             [q_nope, q_pe].concat()
         });
         let mut state = State::new(span.rows.len(), value);
-        InstructionSet::best().run(Attend {
+        set.run(Attend {
             queries: &padded_rows(queries),
             visible: &Self::visible(span, 1),
             source: InPlace {
@@ -401,17 +389,13 @@ impl Call<'_> {
             return Vec::new();
         }
         let first = self.head_rows(h) + nope;
-        let means = Activated::new(&means.values, n);
-        let in_order: Vec<usize> = (0..n).collect();
+        let set = InstructionSet::best();
+        let means = Inputs::new(set, &means.values, n, Activations::Full);
         let mut values = vec![0f32; n * value]; // [n, value]
         let mut y: Vec<&mut [f32]> = values.chunks_exact_mut(value).collect();
         let range = first..first + value;
-        self.multiply(
-            range,
-            means.chosen(&in_order),
-            &mut y,
-            &mut Buffer::default(),
-        );
+        let product = means.product(self.kv_b);
+        product.dots(set, range, &mut y, &mut Buffer::default());
         values
     }
 }

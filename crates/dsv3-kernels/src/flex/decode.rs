@@ -120,9 +120,8 @@ pub(super) trait Decode: Copy {
     /// The same where the sums of one row at a time are all that the registers hold: a tile of decoded
     /// rows is small there, and hardly faster than to decode them again.
     const NARROW_BUFFERED_FROM: usize = 17;
-    /// Tokens that AVX-512's registers meet at once, where there are many: five sooner than four where
-    /// decoding is dear.
-    const WIDE_TILE: usize = 4;
+    /// Whether AVX-512's registers meet five tokens at once sooner than four: where decoding is dear.
+    const PREFERS_FIVE: bool = false;
 
     /// How many.
     fn units(&self) -> usize;

@@ -134,7 +134,7 @@ impl<'a, const N: usize> Fp8<'a, N> {
 impl Decode for Fp8<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
     const WIDE_BUFFERED_FROM: usize = 21;
-    const WIDE_TILE: usize = 5;
+    const PREFERS_FIVE: bool = true;
     type Factor<L: Lanes> = L::F;
 
     with_scales!(Fp8);
@@ -172,7 +172,7 @@ impl<'a> E4m3<'a> {
 impl Decode for E4m3<'_> {
     const AHEAD: usize = AHEAD_BYTES / UNIT;
     const WIDE_BUFFERED_FROM: usize = 21;
-    const WIDE_TILE: usize = 5;
+    const PREFERS_FIVE: bool = true;
 
     without_scales!(E4m3);
 

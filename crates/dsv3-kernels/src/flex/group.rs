@@ -41,8 +41,8 @@ impl<L: Lanes> Group<'_, '_, L> {
             6 if L::KEEPS_ONE_ROW => self.tile::<D, 3>(rows, t),
             // Less than a token alone and four.
             5 if L::KEEPS_ONE_ROW || L::IS_WIDE => self.tile::<D, 5>(rows, t),
-            6 if L::IS_WIDE && D::WIDE_TILE == 5 => self.tile::<D, 3>(rows, t),
-            7.. if L::IS_WIDE && D::WIDE_TILE == 5 => self.tile::<D, 5>(rows, t),
+            6 if L::IS_WIDE && D::PREFERS_FIVE => self.tile::<D, 3>(rows, t),
+            7.. if L::IS_WIDE && D::PREFERS_FIVE => self.tile::<D, 5>(rows, t),
             _ => self.tile::<D, 4>(rows, t),
         }
     }

@@ -28,7 +28,8 @@ const FEW_COLUMNS: usize = 1024;
 const TILE: usize = 6;
 /// Tokens that meet one panel after the other: their columns stay in a core's second cache.
 const TOKENS: usize = 40 * TILE;
-/// From so many tokens on it pays to turn all panels of a task before the tokens meet them.
+/// From so many tokens on it pays to turn all panels of a task before the tokens meet them, where tiles
+/// don't read from the second cache.
 const MANY: usize = 4 * TILE;
 /// Bytes of a row between what is turned and what is asked of memory.
 const AHEAD: usize = 512;

@@ -2,11 +2,10 @@
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::super::wide::{sigmoid, wide};
-use super::super::{dim, floats, round_to, tensor};
+use super::super::{dim, floats, round_to, team, tensor};
 use super::f32_tensor;
 
 /// Elements of one piece of work.
@@ -47,8 +46,8 @@ pub(super) fn rows_gradient(gate: &[f32], up: &[f32], dy: &mut [f32], dgate: &mu
     }
 }
 
-/// `gate`, `up` `[T, n]` → `[T, n]`, in f32. Of fewer bits each step is rounded, as the stock
-/// operations do it.
+/// `gate`, `up` `[T, n]` → `[T, n]`. Each step is rounded to their format, as the stock operations
+/// do it.
 pub(in super::super) fn forward(
     gate: FloatTensor<Flex>,
     up: FloatTensor<Flex>,
@@ -57,27 +56,20 @@ pub(in super::super) fn forward(
     let (shape, dtype) = ([dim(&gate, 0), dim(&gate, 1)], gate.dtype());
     let (gate, up) = (floats(&gate), floats(&up));
     let mut y = vec![0f32; gate.len()];
-    y.par_chunks_mut(PIECE)
-        .zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)))
-        .for_each(|(y, (gate, up))| {
-            if dtype == DType::F32 {
-                return wide(
-                    #[inline(always)]
-                    || rows_forward(gate, up, y),
-                );
-            }
+    team::for_rows(&mut y, 1, |first, y| {
+        let [gate, up] = [&gate, &up].map(|values| &values[first..]);
+        wide(
+            #[inline(always)]
+            || rows_sigmoid(gate, y),
+        );
+        for factors in [gate, up] {
+            round_to(y, dtype);
             wide(
                 #[inline(always)]
-                || rows_sigmoid(gate, y),
+                || rows_times(factors, y),
             );
-            for factors in [gate, up] {
-                round_to(y, dtype);
-                wide(
-                    #[inline(always)]
-                    || rows_times(factors, y),
-                );
-            }
-        });
+        }
+    });
     tensor(y, &shape, dtype)
 }
 
