@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::codes::{Int4, Int8};
 use super::formats::{Bf16, F16, F32, Fp8};
+use super::group::ROWS;
 use super::lanes::{Kernel, LANES, LINE, Lanes, NAN_CODE, prefetch};
 use super::rows::Row;
 
@@ -135,6 +136,11 @@ pub(super) trait Decode: Copy {
     fn scales<L: Lanes>(&self, _: L, _: usize) -> [f32; LANES] {
         [1.0; LANES]
     }
+    /// Scale `at`.
+    #[inline(always)]
+    fn scale<L: Lanes>(&self, lanes: L, at: usize) -> f32 {
+        self.scales(lanes, at)[0]
+    }
     /// A scale in whatever form `unit` takes it.
     type Factor<L: Lanes>: Copy;
     fn factor<L: Lanes>(&self, lanes: L, scale: f32) -> Self::Factor<L>;
@@ -149,6 +155,23 @@ pub(super) trait Decode: Copy {
     fn part(&self, units: Range<usize>) -> Self;
     /// The values of a unit, or pairs of them.
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, factor: Self::Factor<L>) -> [L::F; 2];
+    /// Whether a unit of each of four rows, which share their scales, is one for
+    /// [`normal_unit`](Self::normal_unit).
+    #[inline(always)]
+    fn are_normal<L: Lanes>(_: L, _rows: &[Self; ROWS], _unit: usize) -> bool {
+        false
+    }
+    /// A scale in whatever form `normal_unit` takes it.
+    #[inline(always)]
+    fn normal_factor<L: Lanes>(lanes: L, scale: f32) -> L::F {
+        lanes.splat(scale)
+    }
+    /// As `unit`, sooner, of codes that are all normal numbers.
+    #[inline(always)]
+    fn normal_unit<L: Lanes>(&self, lanes: L, unit: usize, factor: L::F) -> [L::F; 2] {
+        let scale = lanes.store(factor)[0];
+        self.unit(lanes, unit, self.factor(lanes, scale))
+    }
     /// The largest codes without their signs, so far and of a unit, where [`NAN_CODE`] is one.
     #[inline(always)]
     fn largest<L: Lanes>(&self, _: L, _: usize, so_far: L::I) -> L::I {

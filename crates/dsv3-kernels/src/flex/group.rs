@@ -7,6 +7,8 @@ use super::decode::{Decode, UNIT};
 use super::dots::Chosen;
 use super::lanes::{LANES, Lanes, NAN_CODE, WORDS};
 
+mod shared;
+
 /// Rows that are read side by side.
 pub(super) const ROWS: usize = 4;
 
@@ -80,9 +82,11 @@ impl<L: Lanes> Group<'_, '_, L> {
                 }
             }
         }
-        // Of three tokens, and of pairs, the compiler keeps all in AVX-512's registers only side by
-        // side.
-        if L::KEEPS_ONE_ROW || L::IS_WIDE && T != 3 && !D::SHARED {
+        // Of three tokens the compiler keeps all in AVX-512's registers only side by side.
+        if D::SHARED {
+            tile.all_of_shared_scales();
+            self.may_be_nan |= tile.may_be_nan();
+        } else if L::KEEPS_ONE_ROW || L::IS_WIDE && T != 3 {
             tile.all_row_by_row();
             self.may_be_nan |= tile.may_be_nan();
         } else {
@@ -133,26 +137,19 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                 scales[0] = rows[0].scales(l, at);
                 self.prefetch_scales(&rows[0], at);
             }
-            let shared = rows[0].factor(l, scales[0][at % LANES]);
-            let mut factors = [shared; ROWS];
-            if !D::SHARED {
-                for r in 1..ROWS {
-                    if at % LANES == 0 {
-                        scales[r] = rows[r].scales(l, at);
-                        self.prefetch_scales(&rows[r], at);
-                    }
-                    factors[r] = rows[r].factor(l, scales[r][at % LANES]);
+            let mut factors = [rows[0].factor(l, scales[0][at % LANES]); ROWS];
+            for r in 1..ROWS {
+                if at % LANES == 0 {
+                    scales[r] = rows[r].scales(l, at);
+                    self.prefetch_scales(&rows[r], at);
                 }
+                factors[r] = rows[r].factor(l, scales[r][at % LANES]);
             }
             for unit in begin..end {
                 for r in 0..ROWS {
-                    // Said again, for the compiler to keep one of them.
-                    let factor = if D::SHARED { shared } else { factors[r] };
                     self.prefetch(r, unit, 1);
-                    let values = rows[r].unit(l, unit, factor);
-                    let mut sums = self.sums[r];
-                    self.multiply(&self.x, unit, values, &mut sums);
-                    self.sums[r] = sums;
+                    let values = rows[r].unit(l, unit, factors[r]);
+                    self.add(r, unit, values);
                     if T <= SEARCHED {
                         self.largest = rows[r].largest(l, unit, self.largest);
                     }
@@ -303,6 +300,14 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
             *x = &x[units.clone()];
         }
         x
+    }
+
+    /// What a unit of row `r` adds to its sums.
+    #[inline(always)]
+    fn add(&mut self, r: usize, unit: usize, values: [L::F; 2]) {
+        let mut sums = self.sums[r];
+        self.multiply(&self.x, unit, values, &mut sums);
+        self.sums[r] = sums;
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, with_scales, without_scales};
 use super::formats::{Fp8, first_scales};
+use super::group::ROWS;
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
 use super::team;
@@ -125,8 +126,8 @@ pub(super) type Fp8Pairs<'a> = Fp8<'a, COLUMNS>;
 
 impl Decode for Fp8Pairs<'_> {
     const AHEAD: usize = AHEAD_BYTES / COLUMNS;
-    /// Decoding takes as long as three or four tokens' products.
-    const WIDE_BUFFERED_FROM: usize = 5;
+    const WIDE_BUFFERED_FROM: usize = 26;
+    const PREFERS_FIVE: bool = true;
     const SHARED: bool = true;
     type Factor<L: Lanes> = [L::F; 5];
 
@@ -143,8 +144,33 @@ impl Decode for Fp8Pairs<'_> {
     }
 
     #[inline(always)]
+    fn scale<L: Lanes>(&self, _: L, at: usize) -> f32 {
+        self.scales[at]
+    }
+
+    #[inline(always)]
     fn largest<L: Lanes>(&self, lanes: L, unit: usize, so_far: L::I) -> L::I {
         lanes.larger_all(so_far, &self.codes[unit])
+    }
+
+    #[inline(always)]
+    fn are_normal<L: Lanes>(lanes: L, rows: &[Self; ROWS], unit: usize) -> bool {
+        lanes.e4m3_are_normal([
+            &rows[0].codes[unit],
+            &rows[1].codes[unit],
+            &rows[2].codes[unit],
+            &rows[3].codes[unit],
+        ])
+    }
+
+    #[inline(always)]
+    fn normal_factor<L: Lanes>(lanes: L, scale: f32) -> L::F {
+        lanes.e4m3_normal_scale(scale)
+    }
+
+    #[inline(always)]
+    fn normal_unit<L: Lanes>(&self, lanes: L, unit: usize, scale: L::F) -> [L::F; 2] {
+        lanes.e4m3_normal_pairs(&self.codes[unit], scale)
     }
 
     #[inline(always)]

@@ -254,6 +254,34 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     }
 
     #[inline(always)]
+    #[allow(unsafe_code)]
+    fn e4m3_are_normal(self, of: [&[u8; WORDS]; 4]) -> bool {
+        match LEVEL {
+            // SAFETY: `detect` found AVX-512 BW.
+            BF16 => unsafe { bf16::e4m3_are_normal(of) },
+            _ => pairs::are_normal(of),
+        }
+    }
+
+    #[inline(always)]
+    fn e4m3_normal_scale(self, scale: f32) -> Self::F {
+        match LEVEL {
+            BF16 => bf16::e4m3_normal_scale(scale),
+            _ => self.splat(scale),
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn e4m3_normal_pairs(self, from: &[u8; 4 * LANES], scale: Self::F) -> [Self::F; 2] {
+        match LEVEL {
+            // SAFETY: `detect` found AVX-512 F, BW and VBMI.
+            BF16 => unsafe { bf16::e4m3_normal_pairs(from, scale) },
+            _ => pairs::e4m3(self, from, scale),
+        }
+    }
+
+    #[inline(always)]
     fn whole(self, value: i32) -> Self::I {
         cast([value; LANES])
     }

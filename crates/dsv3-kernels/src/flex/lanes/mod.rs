@@ -126,6 +126,21 @@ pub(in crate::flex) trait Lanes: Copy {
     fn e4m3_pairs(self, from: &[u8; 4 * LANES], scale: &[Self::F; 5]) -> [Self::F; 2] {
         pairs::e4m3(self, from, scale[0])
     }
+    /// Whether all are normal numbers: neither NaN nor zero nor below 2^-6.
+    #[inline(always)]
+    fn e4m3_are_normal(self, of: [&[u8; WORDS]; 4]) -> bool {
+        pairs::are_normal(of)
+    }
+    /// A power of two in the form that `e4m3_normal_pairs` takes it.
+    #[inline(always)]
+    fn e4m3_normal_scale(self, scale: f32) -> Self::F {
+        self.splat(scale)
+    }
+    /// As `e4m3_pairs`, of normal numbers.
+    #[inline(always)]
+    fn e4m3_normal_pairs(self, from: &[u8; 4 * LANES], scale: Self::F) -> [Self::F; 2] {
+        pairs::e4m3(self, from, scale)
+    }
 
     /// The same whole number in every lane.
     fn whole(self, value: i32) -> Self::I;
@@ -252,6 +267,13 @@ pub(in crate::flex) trait Kernel {
     type Output;
     /// Do it.
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// Run `kernel` by a call, from within another one: what is seldom done takes no registers from what
+/// is done often.
+#[inline(never)]
+pub(in crate::flex) fn apart<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
+    lanes.compiled(kernel)
 }
 
 /// Instruction sets that there are kernels for.

@@ -5,7 +5,7 @@
 
 use dsv3_weights::fp8::E4M3_TO_F32;
 
-use super::{LANES, Lanes};
+use super::{LANES, Lanes, NAN_CODE, WORDS};
 
 /// Where the first column of a lane's pair stands.
 const FIRST: u32 = 0xffff_0000;
@@ -56,4 +56,17 @@ pub(super) fn e4m3<L: Lanes>(l: L, from: &[u8; 4 * LANES], scale: L::F) -> [L::F
         }
     }
     [l.load(&to[0]), l.load(&to[1])]
+}
+
+/// As [`Lanes::e4m3_are_normal`].
+#[inline(always)]
+pub(super) fn are_normal(of: [&[u8; WORDS]; 4]) -> bool {
+    let mut all = true;
+    for codes in of {
+        for code in codes {
+            let code = code & NAN_CODE;
+            all &= code >= 8 && code < NAN_CODE;
+        }
+    }
+    all
 }

@@ -66,6 +66,17 @@ fn tokens() -> impl Strategy<Value = usize> {
     prop_oneof![6 => 1usize..14, 1 => 14usize..72]
 }
 
+/// e4m3 codes but NaN's: any of them, or normal numbers as most weights are, all or all but a few.
+fn codes(n: usize) -> impl Strategy<Value = Vec<u8>> {
+    let any_code = || any::<u8>().prop_map(|c| if c & 0x7f == 0x7f { 0 } else { c });
+    let normal = || (any::<bool>(), 8u8..0x7f).prop_map(|(sign, c)| u8::from(sign) << 7 | c);
+    prop_oneof![
+        prop::collection::vec(any_code(), n),
+        prop::collection::vec(normal(), n),
+        prop::collection::vec(prop_oneof![500 => normal(), 1 => any_code()], n),
+    ]
+}
+
 fn activations(tokens: usize, input: usize) -> impl Strategy<Value = Vec<f32>> {
     let values = numbers(tokens * input);
     values.prop_map(|values| {
@@ -92,7 +103,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Breaks with: columns of a pair exchanged or taken from another unit, a code's denormal, sign
-    /// or zero that the tables have wrong, an odd exponent taken for an even one, a scale of another
+    /// or zero that the tables have wrong, one of them taken for a normal number, an odd exponent taken for an even one, a scale of another
     /// block, rows of two blocks worked on together, on any instruction set.
     #[test]
     fn e4m3_in_pairs_has_the_bits_of_f32(
@@ -103,7 +114,7 @@ proptest! {
                 let blocks = out.div_ceil(block[0]) * input.div_ceil(block[1]);
                 (
                     activations(tokens, input),
-                    prop::collection::vec(any::<u8>().prop_map(|c| if c & 0x7f == 0x7f { 0 } else { c }), out * input),
+                    codes(out * input),
                     prop::collection::vec(-40i32..=40, blocks),
                     Just(block),
                     Just([tokens, out, input]),
@@ -129,23 +140,29 @@ proptest! {
     }
 }
 
-/// Breaks with: an entry of the tables that is wrong, for any code and either kind of exponent.
+/// Breaks with: an entry of the tables that is wrong, for any code and either kind of exponent; a
+/// normal number that is wrong among its like.
 #[test]
 fn every_code_is_decoded() {
-    for exponent in [-40, -7, 0, 1, 40] {
-        let codes: Vec<u8> = (0..=255).filter(|code| code & 0x7f != 0x7f).collect();
-        let (n, mut at_rows) = (codes.len(), vec![0u8; codes.len() * 64]);
+    let codes: Vec<u8> = (0..=255).filter(|code| code & 0x7f != 0x7f).collect();
+    // Zeros, or ones, beside it.
+    for (exponent, beside) in [-40, -7, 0, 1, 40]
+        .into_iter()
+        .flat_map(|exponent| [(exponent, 0u8), (exponent, 0x38)])
+    {
+        let mut at_rows = vec![beside; codes.len() * 64];
         for (row, code) in at_rows.chunks_exact_mut(64).zip(&codes) {
             row[row.len() - 1 - usize::from(*code) % 64] = *code;
         }
         let scale = (exponent as f32).exp2();
-        let rows = fp8(at_rows, vec![scale], [1024, 64], [n, 64]);
+        let rows = fp8(at_rows, vec![scale], [1024, 64], [codes.len(), 64]);
         let ones = [1.0; 64];
         let x = Activated::new(&ones, 1).pairs().unwrap();
+        let others = 63.0 * dsv3_weights::fp8::e4m3_to_f32(beside);
         for set in InstructionSet::available() {
             let got = product(set, &x, &rows, 1);
             for (got, code) in got.iter().zip(&codes) {
-                let want = dsv3_weights::fp8::e4m3_to_f32(*code) * scale;
+                let want = (dsv3_weights::fp8::e4m3_to_f32(*code) + others) * scale;
                 assert_eq!(f32::from_bits(*got), want, "code {code} {set:?}");
             }
         }

@@ -1,10 +1,11 @@
 //! AVX-512 BF16: pairs of bf16, and e4m3 turned into them by VBMI's tables.
 
 use std::arch::x86_64::{
-    __cpuid, __m512, __m512bh, __m512i, _mm512_and_si512, _mm512_castsi256_si512, _mm512_dpbf16_ps,
-    _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_permutexvar_epi16, _mm512_slli_epi32,
-    _mm512_srai_epi16, _mm512_subs_epu8, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi8,
-    _mm512_unpacklo_epi8,
+    __cpuid, __m512, __m512bh, __m512i, _mm512_add_epi8, _mm512_add_epi16, _mm512_and_si512,
+    _mm512_castsi256_si512, _mm512_cmpge_epu8_mask, _mm512_dpbf16_ps, _mm512_max_epu8,
+    _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_permutexvar_epi16, _mm512_slli_epi16,
+    _mm512_slli_epi32, _mm512_srai_epi16, _mm512_subs_epu8, _mm512_ternarylogic_epi32,
+    _mm512_unpackhi_epi8, _mm512_unpacklo_epi8,
 };
 
 use bytemuck::cast;
@@ -31,6 +32,22 @@ const CODES: [u8; 64] = {
     }
     to
 };
+
+/// Where a code goes so that each word has one of the first unit below and one of the second above,
+/// and the words of a lane codes that are sixteen columns apart, the first one above.
+const TWO_UNITS: [u8; 64] = {
+    let mut to = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        let (lane, byte) = (at / 4, at % 4);
+        to[at] = (32 * (byte % 2) + lane + LANES * (1 - byte / 2)) as u8;
+        at += 1;
+    }
+    to
+};
+
+/// Where exponent and fraction of an e4m3 code stand in bf16, with its sign at the top.
+const BF16_BITS: [u16; 32] = [0x87f0; 32];
 
 /// The same for thirty-two bf16.
 const HALVES: [u16; 32] = {
@@ -158,6 +175,53 @@ pub(super) unsafe fn e4m3_pairs(from: &[u8; 64], scale: &[__m512; 5]) -> [__m512
         [
             cast(_mm512_unpacklo_epi8(lower, upper)),
             cast(_mm512_unpackhi_epi8(lower, upper)),
+        ]
+    }
+}
+
+/// Twice the code, without its sign, less 16: 238 for NaN, and from 240 on where no one leads the
+/// fraction.
+///
+/// # Safety
+/// The machine has AVX-512 BW.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn e4m3_are_normal(of: [&[u8; 64]; 4]) -> bool {
+    let twice = |codes: &[u8; 64]| -> __m512i {
+        let codes = cast(*codes);
+        // SAFETY: the caller's.
+        unsafe { _mm512_add_epi8(_mm512_add_epi8(codes, codes), cast([0xf0u8; 64])) }
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let first = _mm512_max_epu8(twice(of[0]), twice(of[1]));
+        let largest = _mm512_max_epu8(first, _mm512_max_epu8(twice(of[2]), twice(of[3])));
+        _mm512_cmpge_epu8_mask(largest, cast([238u8; 64])) == 0
+    }
+}
+
+/// What is added to a word's exponent: that of the scale, and what bf16's bias is more than e4m3's.
+#[inline(always)]
+pub(super) fn e4m3_normal_scale(scale: f32) -> __m512 {
+    let exponent = (scale.to_bits() >> 16) as u16;
+    cast([exponent.wrapping_sub(7 << 7); 32])
+}
+
+/// # Safety
+/// The machine has AVX-512 F, BW and VBMI.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn e4m3_normal_pairs(from: &[u8; 64], scale: __m512) -> [__m512; 2] {
+    let (bits, scale) = (cast(BF16_BITS), cast(scale));
+    // SAFETY: the caller's.
+    unsafe {
+        let codes = _mm512_permutexvar_epi8(cast(TWO_UNITS), cast(*from));
+        // The sign drawn out to where the exponent begins.
+        let second = _mm512_srai_epi16::<4>(codes);
+        let first = _mm512_srai_epi16::<4>(_mm512_slli_epi16::<8>(codes));
+        [
+            cast(_mm512_add_epi16(_mm512_and_si512(first, bits), scale)),
+            cast(_mm512_add_epi16(_mm512_and_si512(second, bits), scale)),
         ]
     }
 }
