@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use dsv3_kernels::IntegerProduct;
+use dsv3_kernels::{DenseProduct, Elements};
 use rayon::prelude::*;
 
 /// Memory that is read: past the caches of a machine. A build without optimisation takes minutes
@@ -76,7 +76,7 @@ pub(crate) fn simd() -> Vec<&'static str> {
         }
         let all = present!(
             "sse4.2" "avx" "avx2" "fma" "f16c" "avxvnni" "avx512f" "avx512bw" "avx512vl"
-            "avx512vbmi" "avx512vnni" "avx512bf16" "avx512fp16"
+            "avx512vbmi" "avx512vnni" "avx512bf16" "avx512fp16" "gfni"
         );
         let present = all.into_iter().filter(|(_, present)| *present);
         present.map(|(name, _)| name).collect()
@@ -163,16 +163,18 @@ pub(crate) fn product() -> f64 {
     speed_of_product(side, pass)
 }
 
-/// The same of two matrices of bytes whose products are summed in whole numbers: what the dot
-/// instructions of the processor reach in a plain loop.
-pub(crate) fn integer_product() -> f64 {
-    let mut product = IntegerProduct::new(PRODUCT);
-    let side = product.side();
-    speed_of_product(side, || {
-        let start = Instant::now();
-        product.run();
-        std::hint::black_box(product.at(0, 0));
-        start.elapsed().as_secs_f64()
+/// The same of two matrices of these elements: what the dot instructions of the processor reach in a
+/// plain loop. None where it has none for them, or none that are faster than f32's.
+pub(crate) fn dot_product(elements: Elements) -> Option<f64> {
+    elements.are_native().then(|| {
+        let mut product = DenseProduct::new(elements, PRODUCT);
+        let side = product.side();
+        speed_of_product(side, || {
+            let start = Instant::now();
+            product.run();
+            std::hint::black_box(product.at(0, 0));
+            start.elapsed().as_secs_f64()
+        })
     })
 }
 

@@ -48,7 +48,7 @@ mod weight;
 
 pub use device::{DeviceError, DeviceSpec};
 pub use error::KernelsError;
-pub use flex::IntegerProduct;
+pub use flex::{DenseProduct, Elements};
 pub use functions::{
     append_latent, cross_entropy, mla_attention, packed_experts, packed_linear,
     quantize_activations, rms_norm, rope, route, swiglu,

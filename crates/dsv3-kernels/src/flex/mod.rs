@@ -48,7 +48,7 @@ use crate::packed::{Activations, Experts, Packed, Routed};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
 use rows::Rows;
 
-pub use dense::IntegerProduct;
+pub use dense::{DenseProduct, Elements};
 
 /// A contiguous float tensor's values as f32: borrowed where they are f32 already.
 fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {

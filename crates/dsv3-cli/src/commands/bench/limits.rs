@@ -1,5 +1,6 @@
 //! What this machine gives to plain loops, beside which a model's speed is put.
 
+use dsv3_kernels::Elements;
 use serde::Serialize;
 
 use crate::machine::{self, MemoryRead};
@@ -12,6 +13,9 @@ pub(super) struct Limits {
     pub(super) bandwidth_gb_s: Option<f64>,
     /// What a product of two dense f32 matrices reaches, in 10^9 operations a second.
     pub(super) product_gflop_s: Option<f64>,
+    /// The same of two bf16 matrices by instructions for them; null where the processor has none that
+    /// are faster than f32's.
+    pub(super) bf16_product_gflop_s: Option<f64>,
     /// The same of two matrices of bytes, summed in whole numbers.
     pub(super) integer_product_gop_s: Option<f64>,
 }
@@ -26,6 +30,7 @@ impl Limits {
         Limits {
             bandwidth_gb_s: better(self.bandwidth_gb_s, other.bandwidth_gb_s),
             product_gflop_s: better(self.product_gflop_s, other.product_gflop_s),
+            bf16_product_gflop_s: better(self.bf16_product_gflop_s, other.bf16_product_gflop_s),
             integer_product_gop_s: better(self.integer_product_gop_s, other.integer_product_gop_s),
         }
     }
@@ -102,7 +107,8 @@ impl Gauge {
         self.all.push(Limits {
             bandwidth_gb_s: read.map(|read| read.best_gb_s),
             product_gflop_s: Some(machine::product()),
-            integer_product_gop_s: Some(machine::integer_product()),
+            bf16_product_gflop_s: machine::dot_product(Elements::Bf16),
+            integer_product_gop_s: machine::dot_product(Elements::Bytes),
         });
     }
 }
@@ -121,6 +127,7 @@ pub(super) mod tests {
         let limits = |gb_s: f64| Limits {
             bandwidth_gb_s: Some(gb_s),
             product_gflop_s: Some(5.0 * gb_s),
+            bf16_product_gflop_s: Some(10.0 * gb_s),
             integer_product_gop_s: Some(20.0 * gb_s),
         };
         let speeds = [8.0, 10.0, 6.0];

@@ -90,6 +90,8 @@ pub(super) struct Row {
     pub(super) gflop_per_s: f64,
     /// Of its `product_gflop_s`.
     pub(super) product_share: Option<f64>,
+    /// Of its `bf16_product_gflop_s`.
+    pub(super) bf16_product_share: Option<f64>,
     /// Of its `integer_product_gop_s`.
     pub(super) integer_product_share: Option<f64>,
 }
@@ -169,6 +171,7 @@ impl Row {
             bandwidth_share: share(gb_per_s, limits.bandwidth_gb_s),
             gflop_per_s,
             product_share: share(gflop_per_s, limits.product_gflop_s),
+            bf16_product_share: share(gflop_per_s, limits.bf16_product_gflop_s),
             integer_product_share: share(gflop_per_s, limits.integer_product_gop_s),
         }
     }
@@ -246,6 +249,7 @@ pub(super) mod tests {
             limits: Limits {
                 bandwidth_gb_s: Some(8.0),
                 product_gflop_s: Some(40.0),
+                bf16_product_gflop_s: Some(80.0),
                 integer_product_gop_s: Some(160.0),
             },
         }

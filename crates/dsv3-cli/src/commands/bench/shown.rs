@@ -77,9 +77,11 @@ fn about(report: &Report) -> [[String; 2]; 4] {
         ),
         _ => "not measured".into(),
     };
+    let halves = limits.bf16_product_gflop_s;
+    let halves = halves.map_or(String::new(), |halves| format!(", {halves:.0} in bf16"));
     let product = match (limits.product_gflop_s, limits.integer_product_gop_s) {
         (Some(floats), Some(integers)) => format!(
-            "{floats:.0} GFLOP/s in f32, {integers:.0} in int8, {} rows and columns",
+            "{floats:.0} GFLOP/s in f32{halves}, {integers:.0} in int8, {} rows and columns",
             machine::PRODUCT
         ),
         _ => "not measured".into(),
@@ -135,6 +137,7 @@ fn measured(report: &Report) -> Vec<Vec<String>> {
         "of memory's",
         "GFLOP/s",
         "of f32's",
+        "of bf16's",
         "of int8's",
     ];
     let mut rows = vec![header(&columns, report.cost.is_some())];
@@ -165,6 +168,7 @@ fn cells(row: &Row) -> Vec<String> {
         share(row.bandwidth_share),
         significant(row.gflop_per_s),
         share(row.product_share),
+        share(row.bf16_product_share),
         share(row.integer_product_share),
     ]
 }
@@ -273,11 +277,11 @@ mod tests {
             "\
 machine  a processor, 2 threads on 4 cores, avx2
 memory   read at 10.0 GB/s (median 7.0, 1.00 GiB a pass), measured 3 times
-product  50 GFLOP/s in f32, 200 in int8, {rows} rows and columns
+product  50 GFLOP/s in f32, 100 in bf16, 200 in int8, {rows} rows and columns
 model    MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache, prompts in passes of 512
 
-kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of f32's  of int8's  $ a million
-decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0      50 %       12 %       500.00
+kind    tokens  depth  batch  tokens/s  slowest  fastest  read a token  GB/s  of memory's  GFLOP/s  of f32's  of bf16's  of int8's  $ a million
+decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00         50 %     20.0      50 %       25 %       12 %       500.00
 "
             .replace("{rows}", &rows)
         );
@@ -288,12 +292,12 @@ decode       4    100      2      2.00     1.00     4.00      1.86 GiB  4.00    
             "\
 - machine: a processor, 2 threads on 4 cores, avx2
 - memory: read at 10.0 GB/s (median 7.0, 1.00 GiB a pass), measured 3 times
-- product: 50 GFLOP/s in f32, 200 in int8, {rows} rows and columns
+- product: 50 GFLOP/s in f32, 100 in bf16, 200 in int8, {rows} rows and columns
 - model: MODEL, 5.00 GiB of weights on cpu, f32 activations, f32 cache, prompts in passes of 512
 
-| kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of f32's | of int8's | $ a million |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 12 % | 500.00 |
+| kind | tokens | depth | batch | tokens/s | slowest | fastest | read a token | GB/s | of memory's | GFLOP/s | of f32's | of bf16's | of int8's | $ a million |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| decode | 4 | 100 | 2 | 2.00 | 1.00 | 4.00 | 1.86 GiB | 4.00 | 50 % | 20.0 | 50 % | 25 % | 12 % | 500.00 |
 
 Note: stopped by Ctrl-C; only what was measured by then is shown
 

@@ -1,4 +1,4 @@
-//! AVX-512, alone, with VNNI, and with VBMI and BF16 as well: a register holds all lanes.
+//! AVX-512, alone, with VNNI, and with VBMI, GFNI and BF16 as well: a register holds all lanes.
 
 mod bf16;
 mod rows;
@@ -17,7 +17,7 @@ pub(super) use bf16::is_amd;
 pub(super) const BASE: u8 = 0;
 /// VNNI as well.
 pub(super) const VNNI: u8 = 1;
-/// VBMI and BF16 as well.
+/// VBMI, GFNI and BF16 as well.
 pub(super) const BF16: u8 = 2;
 
 /// Proof that the machine has AVX-512 up to `LEVEL`.
@@ -38,9 +38,9 @@ fn with_vnni<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
 
-/// Compile `kernel` for VNNI, VBMI and BF16 as well.
+/// Compile `kernel` for VNNI, VBMI, GFNI and BF16 as well.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")]
-#[target_feature(enable = "avx512vbmi,avx512bf16")]
+#[target_feature(enable = "avx512vbmi,avx512bf16,gfni")]
 fn with_bf16<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
     kernel.run(lanes)
 }
@@ -48,8 +48,9 @@ fn with_bf16<L: Lanes, K: Kernel>(lanes: L, kernel: K) -> K::Output {
 impl<const LEVEL: u8> Avx512<LEVEL> {
     pub(super) fn detect() -> Option<Self> {
         let has_vnni = is_x86_feature_detected!("avx512vnni");
-        let has_bf16 =
-            is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi");
+        let has_bf16 = is_x86_feature_detected!("avx512bf16")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("gfni");
         let has = match LEVEL {
             BASE => true,
             VNNI => has_vnni,
@@ -257,7 +258,7 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
     #[allow(unsafe_code)]
     fn e4m3_are_normal(self, of: [&[u8; WORDS]; 4]) -> bool {
         match LEVEL {
-            // SAFETY: `detect` found AVX-512 BW.
+            // SAFETY: `detect` found AVX-512 BW and GFNI.
             BF16 => unsafe { bf16::e4m3_are_normal(of) },
             _ => pairs::are_normal(of),
         }

@@ -290,7 +290,7 @@ pub(in crate::flex) enum InstructionSet {
     /// The same and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(avx512::Avx512<{ avx512::VNNI }>),
-    /// The same, VBMI and BF16, as AMD's cores do best. Intel's do the one before better.
+    /// The same, VBMI, GFNI and BF16, as AMD's cores do best. Intel's do the one before better.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(avx512::Avx512<{ avx512::BF16 }>),
     /// NEON with half precision.

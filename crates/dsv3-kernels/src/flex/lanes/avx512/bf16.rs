@@ -1,8 +1,9 @@
-//! AVX-512 BF16: pairs of bf16, and e4m3 turned into them by VBMI's tables.
+//! AVX-512 BF16: pairs of bf16, and e4m3 turned into them: by VBMI's tables, or by shifts where GFNI
+//! finds that no code needs them.
 
 use std::arch::x86_64::{
-    __cpuid, __m512, __m512bh, __m512i, _mm512_add_epi8, _mm512_add_epi16, _mm512_and_si512,
-    _mm512_castsi256_si512, _mm512_cmpge_epu8_mask, _mm512_dpbf16_ps, _mm512_max_epu8,
+    __cpuid, __m512, __m512bh, __m512i, _mm512_add_epi16, _mm512_and_si512, _mm512_castsi256_si512,
+    _mm512_cmpge_epu8_mask, _mm512_dpbf16_ps, _mm512_gf2p8affine_epi64_epi8, _mm512_max_epu8,
     _mm512_permutex2var_epi8, _mm512_permutexvar_epi8, _mm512_permutexvar_epi16, _mm512_slli_epi16,
     _mm512_slli_epi32, _mm512_srai_epi16, _mm512_subs_epu8, _mm512_ternarylogic_epi32,
     _mm512_unpackhi_epi8, _mm512_unpacklo_epi8,
@@ -179,24 +180,44 @@ pub(super) unsafe fn e4m3_pairs(from: &[u8; 64], scale: &[__m512; 5]) -> [__m512
     }
 }
 
-/// Twice the code, without its sign, less 16: 238 for NaN, and from 240 on where no one leads the
-/// fraction.
-///
+/// GFNI's matrix that puts e4m3's codes in an order: with [`ZERO_EXPONENT`] exclusively or'ed to what
+/// comes out, a code without its sign becomes [`NAN`] if it is NaN, more if its exponent is zero, and
+/// less otherwise.
+const SORTED: u64 = {
+    /// Which bits of the result a bit of the code changes: the exponent's lowest one those above it
+    /// too.
+    const CHANGES: [u8; 8] = [0x01, 0x02, 0x04, 0x78, 0x10, 0x20, 0x40, 0];
+    let mut matrix = 0;
+    let mut at = 0;
+    while at < 64 {
+        let (to, from) = (at / 8, at % 8);
+        // A row of the matrix for each bit of the result, the last one first.
+        matrix |= (CHANGES[from] as u64 >> to & 1) << (8 * (7 - to) + from);
+        at += 1;
+    }
+    matrix
+};
+/// What the eight codes with an exponent of zero become: this and seven more.
+const ZERO_EXPONENT: i32 = 0x78;
+/// What NaN becomes.
+const NAN: u8 = 0x77;
+
 /// # Safety
-/// The machine has AVX-512 BW.
+/// The machine has AVX-512 BW and GFNI.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub(super) unsafe fn e4m3_are_normal(of: [&[u8; 64]; 4]) -> bool {
-    let twice = |codes: &[u8; 64]| -> __m512i {
-        let codes = cast(*codes);
-        // SAFETY: the caller's.
-        unsafe { _mm512_add_epi8(_mm512_add_epi8(codes, codes), cast([0xf0u8; 64])) }
-    };
+    let matrix = cast([SORTED; 8]);
     // SAFETY: the caller's.
     unsafe {
-        let first = _mm512_max_epu8(twice(of[0]), twice(of[1]));
-        let largest = _mm512_max_epu8(first, _mm512_max_epu8(twice(of[2]), twice(of[3])));
-        _mm512_cmpge_epu8_mask(largest, cast([238u8; 64])) == 0
+        let [a, b, c, d] = [
+            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[0]), matrix),
+            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[1]), matrix),
+            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[2]), matrix),
+            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[3]), matrix),
+        ];
+        let largest = _mm512_max_epu8(_mm512_max_epu8(a, b), _mm512_max_epu8(c, d));
+        _mm512_cmpge_epu8_mask(largest, cast([NAN; 64])) == 0
     }
 }
 
