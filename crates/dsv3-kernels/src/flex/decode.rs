@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use super::codes::{Int4, Int8};
 use super::formats::{Bf16, F16, F32, Fp8};
-use super::group::ROWS;
 use super::lanes::{Kernel, LANES, LINE, Lanes, NAN_CODE, prefetch};
 use super::rows::Row;
 
@@ -155,10 +154,10 @@ pub(super) trait Decode: Copy {
     fn part(&self, units: Range<usize>) -> Self;
     /// The values of a unit, or pairs of them.
     fn unit<L: Lanes>(&self, lanes: L, unit: usize, factor: Self::Factor<L>) -> [L::F; 2];
-    /// Whether a unit of each of four rows, which share their scales, is one for
+    /// Whether a unit of each of some rows, which share their scales, is one for
     /// [`normal_unit`](Self::normal_unit).
     #[inline(always)]
-    fn are_normal<L: Lanes>(_: L, _rows: &[Self; ROWS], _unit: usize) -> bool {
+    fn are_normal<L: Lanes, const R: usize>(_: L, _rows: &[Self; R], _unit: usize) -> bool {
         false
     }
     /// A scale in whatever form `normal_unit` takes it.

@@ -11,6 +11,9 @@ mod shared;
 
 /// Rows that are read side by side.
 pub(super) const ROWS: usize = 4;
+/// The same in front of one token where that pays: AMD's cores get more out of memory the more streams
+/// they read.
+pub(super) const ROWS_OF_ONE: usize = 8;
 
 /// Rows of fewer bytes end before the machine has found out that they are read one beside the other:
 /// memory is asked for the next groups in the order in which they lie. Measured on AVX2.
@@ -33,25 +36,35 @@ pub(super) struct Group<'a, 'y, L: Lanes> {
 }
 
 impl<L: Lanes> Group<'_, '_, L> {
+    /// One token in front of more rows than tiles have.
+    #[inline(always)]
+    pub(super) fn one_token<D: Decode>(&mut self, rows: &[D; ROWS_OF_ONE]) {
+        self.tile::<D, 1, ROWS_OF_ONE>(rows, 0);
+    }
+
     /// As many tokens from `t` on as fit the registers; says how many.
     #[inline(always)]
     pub(super) fn tokens<D: Decode>(&mut self, rows: &[D; ROWS], t: usize) -> usize {
         match self.x.tokens() - t {
-            1 => self.tile::<D, 1>(rows, t),
-            2 => self.tile::<D, 2>(rows, t),
-            3 => self.tile::<D, 3>(rows, t),
-            6 if L::KEEPS_ONE_ROW => self.tile::<D, 3>(rows, t),
+            1 => self.tile::<D, 1, ROWS>(rows, t),
+            2 => self.tile::<D, 2, ROWS>(rows, t),
+            3 => self.tile::<D, 3, ROWS>(rows, t),
+            6 if L::KEEPS_ONE_ROW => self.tile::<D, 3, ROWS>(rows, t),
             // Less than a token alone and four.
-            5 if L::KEEPS_ONE_ROW || L::IS_WIDE => self.tile::<D, 5>(rows, t),
-            6 if L::IS_WIDE && D::PREFERS_FIVE => self.tile::<D, 3>(rows, t),
-            7.. if L::IS_WIDE && D::PREFERS_FIVE => self.tile::<D, 5>(rows, t),
-            _ => self.tile::<D, 4>(rows, t),
+            5 if L::KEEPS_ONE_ROW || L::IS_WIDE => self.tile::<D, 5, ROWS>(rows, t),
+            6 if L::IS_WIDE && D::PREFERS_FIVE => self.tile::<D, 3, ROWS>(rows, t),
+            7.. if L::IS_WIDE && D::PREFERS_FIVE => self.tile::<D, 5, ROWS>(rows, t),
+            _ => self.tile::<D, 4, ROWS>(rows, t),
         }
     }
 
-    /// Four rows and `T` tokens; says how many tokens that were.
+    /// `R` rows and `T` tokens; says how many tokens that were.
     #[inline(always)]
-    fn tile<D: Decode, const T: usize>(&mut self, rows: &[D; ROWS], first: usize) -> usize {
+    fn tile<D: Decode, const T: usize, const R: usize>(
+        &mut self,
+        rows: &[D; R],
+        first: usize,
+    ) -> usize {
         let l = self.lanes;
         let units = rows[0].units();
         // The first tokens that come this way bring the rows.
@@ -62,15 +75,17 @@ impl<L: Lanes> Group<'_, '_, L> {
             x: std::array::from_fn(|t| self.x.token(first + t)),
             row_bytes,
             in_order: match row_bytes {
-                Some(bytes) if L::KEEPS_ONE_ROW && bytes < SHORT / 2 => Some(2 * ROWS * bytes),
-                Some(bytes) if L::KEEPS_ONE_ROW && bytes < SHORT => Some(ROWS * bytes),
+                Some(bytes) if L::KEEPS_ONE_ROW && bytes < SHORT / 2 => Some(2 * R * bytes),
+                Some(bytes) if L::KEEPS_ONE_ROW && bytes < SHORT => Some(R * bytes),
                 _ => None,
             },
-            sums: [[l.splat(0.0); T]; ROWS],
+            sums: [[l.splat(0.0); T]; R],
             largest: l.whole(0),
         };
         // Said once, so that the loop need not look at every index.
-        assert!(rows[1].units() >= units && rows[2].units() >= units && rows[3].units() >= units);
+        for row in rows {
+            assert!(row.units() >= units);
+        }
         for x in &tile.x {
             assert!(x.len() >= units);
         }
@@ -101,22 +116,22 @@ impl<L: Lanes> Group<'_, '_, L> {
     }
 }
 
-/// Four rows and `T` tokens.
-struct Tile<'a, L: Lanes, D, const T: usize> {
+/// `R` rows and `T` tokens.
+struct Tile<'a, L: Lanes, D, const T: usize, const R: usize = ROWS> {
     lanes: L,
-    rows: &'a [D; ROWS],
+    rows: &'a [D; R],
     x: [&'a [[f32; UNIT]]; T],
     /// From one row to the next, where memory is asked for more: behind the ends of these rows lies
     /// the next group.
     row_bytes: Option<usize>,
     /// How far on the rows lie that memory is asked for in their order.
     in_order: Option<usize>,
-    sums: [[L::F; T]; ROWS],
+    sums: [[L::F; T]; R],
     /// Of the codes.
     largest: L::I,
 }
 
-impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
+impl<'a, L: Lanes, D: Decode, const T: usize, const R: usize> Tile<'a, L, D, T, R> {
     /// Whether one of the codes that were looked at is.
     #[inline(always)]
     fn may_be_nan(&self) -> bool {
@@ -129,7 +144,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     fn all_side_by_side(&mut self) {
         let (l, rows) = (self.lanes, self.rows);
         let (units, per_scale) = (rows[0].units(), rows[0].units_per_scale());
-        let mut scales = [[0f32; LANES]; ROWS];
+        let mut scales = [[0f32; LANES]; R];
         let (mut begin, mut at) = (0, 0);
         while begin < units {
             let end = begin.saturating_add(per_scale).min(units);
@@ -137,8 +152,8 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                 scales[0] = rows[0].scales(l, at);
                 self.prefetch_scales(&rows[0], at);
             }
-            let mut factors = [rows[0].factor(l, scales[0][at % LANES]); ROWS];
-            for r in 1..ROWS {
+            let mut factors = [rows[0].factor(l, scales[0][at % LANES]); R];
+            for r in 1..R {
                 if at % LANES == 0 {
                     scales[r] = rows[r].scales(l, at);
                     self.prefetch_scales(&rows[r], at);
@@ -146,7 +161,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                 factors[r] = rows[r].factor(l, scales[r][at % LANES]);
             }
             for unit in begin..end {
-                for r in 0..ROWS {
+                for r in 0..R {
                     self.prefetch(r, unit, 1);
                     let values = rows[r].unit(l, unit, factors[r]);
                     self.add(r, unit, values);
@@ -164,7 +179,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     fn all_row_by_row(&mut self) {
         let (l, rows) = (self.lanes, self.rows);
         let (units, per_scale) = (rows[0].units(), rows[0].units_per_scale());
-        let mut scales = [[0f32; LANES]; ROWS];
+        let mut scales = [[0f32; LANES]; R];
         let (mut begin, mut at) = (0, 0);
         while begin < units {
             if at % LANES == 0 {
@@ -189,6 +204,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                         begin += match end - begin {
                             1 => self.row_by_row::<1, 1>(begin, &scales, here),
                             2 | 3 => self.row_by_row::<2, 1>(begin, &scales, here),
+                            _ if R > ROWS => self.row_by_row::<2, 1>(begin, &scales, here),
                             _ => self.row_by_row::<4, 1>(begin, &scales, here),
                         };
                     }
@@ -203,7 +219,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     fn row_by_row<const U: usize, const S: usize>(
         &mut self,
         from: usize,
-        scales: &[[f32; LANES]; ROWS],
+        scales: &[[f32; LANES]; R],
         at: usize,
     ) -> usize {
         if T == 1 || L::IS_WIDE {
@@ -233,19 +249,17 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     fn unit_by_unit<const U: usize, const S: usize>(
         &mut self,
         from: usize,
-        scales: &[[f32; LANES]; ROWS],
+        scales: &[[f32; LANES]; R],
         at: usize,
     ) -> usize {
         let (l, rows) = (self.lanes, self.rows);
         let units = from..from + U * S;
         let x = self.x_of(units.clone());
-        let parts = [
-            rows[0].part(units.clone()),
-            rows[1].part(units.clone()),
-            rows[2].part(units.clone()),
-            rows[3].part(units),
-        ];
-        for r in 0..ROWS {
+        let mut parts = *rows;
+        for part in &mut parts {
+            *part = part.part(units.clone());
+        }
+        for r in 0..R {
             self.prefetch(r, from, U * S);
         }
         for unit in 0..U * S {
@@ -270,7 +284,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     #[inline(always)]
     fn prefetch(&self, r: usize, unit: usize, count: usize) {
         if let Some(distance) = self.in_order {
-            self.rows[0].prefetch::<L>(unit * ROWS + r * count, count, distance);
+            self.rows[0].prefetch::<L>(unit * R + r * count, count, distance);
             return;
         }
         if let Some(row_bytes) = self.row_bytes {
@@ -279,7 +293,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
                 true => unit + D::NARROW_AHEAD,
                 false => unit + D::AHEAD,
             };
-            let onward = (ROWS - 1) * row_bytes;
+            let onward = (R - 1) * row_bytes;
             row.prefetch::<L>(ahead, count, if ahead < row.units() { 0 } else { onward });
         }
     }
@@ -288,7 +302,7 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
     #[inline(always)]
     fn prefetch_scales(&self, row: &D, at: usize) {
         if let Some(row_bytes) = self.row_bytes {
-            row.prefetch_scales::<L>(at, ROWS * row_bytes);
+            row.prefetch_scales::<L>(at, R * row_bytes);
         }
     }
 
@@ -329,33 +343,34 @@ impl<'a, L: Lanes, D: Decode, const T: usize> Tile<'a, L, D, T> {
 
 /// The lanes of each sum added up, for each token.
 #[inline(always)]
-pub(super) fn reduced<L: Lanes, const T: usize>(
+pub(super) fn reduced<L: Lanes, const T: usize, const R: usize>(
     l: L,
-    sums: &[[L::F; T]; ROWS],
-) -> [[f32; ROWS]; T] {
-    let mut to = [[0f32; ROWS]; T];
-    // Four tokens at a time: with four rows sixteen sums.
+    sums: &[[L::F; T]; R],
+) -> [[f32; R]; T] {
+    let mut to = [[0f32; R]; T];
+    // As many tokens at a time as make sixteen sums.
+    let at_once = LANES / R;
     let mut first = 0;
     while first < T {
         let mut sixteen = [l.splat(0.0); LANES];
         for (r, sums) in sums.iter().enumerate() {
-            for t in first..(first + 4).min(T) {
-                sixteen[ROWS * (t - first) + r] = sums[t];
+            for t in first..(first + at_once).min(T) {
+                sixteen[R * (t - first) + r] = sums[t];
             }
         }
         let totals = l.sums(sixteen);
-        let totals = totals.as_chunks::<ROWS>().0.iter();
+        let totals = totals.as_chunks::<R>().0.iter();
         for (to, totals) in to[first..].iter_mut().zip(totals) {
             *to = *totals;
         }
-        first += 4;
+        first += at_once;
     }
     to
 }
 
-/// A token's totals to where they go: fewer than [`ROWS`] behind the last row.
+/// A token's totals to where they go: fewer than `R` behind the last row.
 #[inline(always)]
-pub(super) fn put(y: &mut [f32], totals: &[f32; ROWS]) {
+pub(super) fn put<const R: usize>(y: &mut [f32], totals: &[f32; R]) {
     match y.first_chunk_mut() {
         Some(y) => *y = *totals,
         None => {

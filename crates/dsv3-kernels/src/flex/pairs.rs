@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::decode::{AHEAD_BYTES, Decode, UNIT, prefetch_behind, with_scales, without_scales};
 use super::formats::{Fp8, first_scales};
-use super::group::ROWS;
 use super::lanes::{LANES, Lanes, paired};
 use super::rows::Row;
 use super::team;
@@ -154,13 +153,12 @@ impl Decode for Fp8Pairs<'_> {
     }
 
     #[inline(always)]
-    fn are_normal<L: Lanes>(lanes: L, rows: &[Self; ROWS], unit: usize) -> bool {
-        lanes.e4m3_are_normal([
-            &rows[0].codes[unit],
-            &rows[1].codes[unit],
-            &rows[2].codes[unit],
-            &rows[3].codes[unit],
-        ])
+    fn are_normal<L: Lanes, const R: usize>(lanes: L, rows: &[Self; R], unit: usize) -> bool {
+        let mut codes = [&rows[0].codes[unit]; R];
+        for (codes, row) in codes.iter_mut().zip(rows) {
+            *codes = &row.codes[unit];
+        }
+        lanes.e4m3_are_normal(codes)
     }
 
     #[inline(always)]

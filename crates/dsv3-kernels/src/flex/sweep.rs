@@ -6,7 +6,7 @@ use super::blocks::{Block, Buffer, rows_of_a_block};
 use super::decode::{Decode, UNIT, has_nan};
 use super::dots::{Activated, Chosen, Dots};
 use super::formats::{Buffered, E4m3, Fp8};
-use super::group::{Group, ROWS};
+use super::group::{Group, ROWS, ROWS_OF_ONE};
 use super::lanes::{E4M3_UNBIAS, Kernel, LANES, Lanes};
 use super::pairs::{Fp8Pairs, are_powers};
 use super::rows::{Blocks, Row, Rows};
@@ -100,19 +100,21 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
         }
     }
 
-    /// The group that begins at row `at`, and how many rows it has. Where there are fewer than
-    /// four rows left up to `end` the last one is taken again.
+    /// The group that begins at row `at`, and how many rows it has. Where there are fewer than `R`
+    /// rows left up to `end` the last one is taken again.
     #[inline(always)]
-    fn group<D>(at: usize, end: usize, row: &impl Fn(usize) -> D) -> ([D; ROWS], usize) {
-        let count = (end - at).min(ROWS);
+    fn group<D: Copy, const R: usize>(
+        at: usize,
+        end: usize,
+        row: &impl Fn(usize) -> D,
+    ) -> ([D; R], usize) {
+        let count = (end - at).min(R);
         let last = at + count - 1;
-        // Written out: `map` is not inlined, and four calls a group are felt in short rows.
-        let rows = [
-            row(at),
-            row((at + 1).min(last)),
-            row((at + 2).min(last)),
-            row((at + 3).min(last)),
-        ];
+        // Not by `map`, which is not inlined: its calls are felt in short rows.
+        let mut rows = [row(at); R];
+        for (r, to) in rows.iter_mut().enumerate().skip(1) {
+            *to = row((at + r).min(last));
+        }
         (rows, count)
     }
 
@@ -133,6 +135,7 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     #[inline(always)]
     fn step<D: Decode>(&self) -> usize {
         match self.is_few::<D>() {
+            true if self.is_one::<D>() => ROWS_OF_ONE,
             true => ROWS,
             false => rows_of_a_block::<L>(self.x.units()),
         }
@@ -149,6 +152,12 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
         self.x.tokens() < from
     }
 
+    /// Whether there is one token, which meets more rows.
+    #[inline(always)]
+    fn is_one<D: Decode>(&self) -> bool {
+        L::STREAMS && !D::SHARED && self.x.tokens() == 1
+    }
+
     #[inline(always)]
     fn each<D: Decode>(mut self, row: impl Fn(usize) -> D) {
         let step = self.step::<D>();
@@ -163,7 +172,7 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     fn blocks(mut self, blocks: Blocks<'_>) {
         let tokens = self.x.tokens();
         let step = self.step::<Fp8<'_>>();
-        if step > ROWS {
+        if !self.is_few::<Fp8<'_>>() {
             for at in self.range.clone().step_by(step) {
                 let end = (at + step).min(self.range.end);
                 self.rows(at..end, &|i| Fp8::<UNIT>::new(blocks.row(i)));
@@ -179,8 +188,8 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
             let end = self.range.end.min(blocks.end(start));
             let is_scaled = scale(self.lanes, self.x, &blocks.row(start), &mut scaled);
             let x = Activated::of_units(&scaled, tokens);
-            for at in (start..end).step_by(ROWS) {
-                let rows = at..end.min(at + ROWS);
+            for at in (start..end).step_by(step) {
+                let rows = at..end.min(at + step);
                 let may_be_nan = if is_scaled {
                     let mut beside = Sweep {
                         lanes: self.lanes,
@@ -236,6 +245,12 @@ impl<'a, 'y, L: Lanes> Sweep<'a, 'y, L> {
     fn rows<D: Decode>(&mut self, range: Range<usize>, row: &impl Fn(usize) -> D) -> bool {
         let tokens = self.x.tokens();
         if self.is_few::<D>() {
+            if self.is_one::<D>() {
+                let (rows, count) = Self::group(range.start, range.end, row);
+                let mut out = self.out(range.start, count);
+                out.one_token(&rows);
+                return out.may_be_nan;
+            }
             let (rows, count) = Self::group(range.start, range.end, row);
             let mut out = self.out(range.start, count);
             let mut t = 0;

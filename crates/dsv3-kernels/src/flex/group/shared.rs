@@ -1,10 +1,10 @@
 //! Rows that share their scales: codes that are all normal numbers are decoded sooner.
 
-use super::{ROWS, Tile};
+use super::Tile;
 use crate::flex::decode::Decode;
 use crate::flex::lanes::{Kernel, Lanes, apart};
 
-impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
+impl<L: Lanes, D: Decode, const T: usize, const R: usize> Tile<'_, L, D, T, R> {
     /// Unit by unit, one of each row.
     #[inline(always)]
     pub(super) fn all_of_shared_scales(&mut self) {
@@ -24,12 +24,10 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
         let per_scale = self.rows[0].units_per_scale();
         // Slices of one length, known to be so.
         let x = self.x_of(0..all);
-        let rows = [
-            self.rows[0].part(0..all),
-            self.rows[1].part(0..all),
-            self.rows[2].part(0..all),
-            self.rows[3].part(0..all),
-        ];
+        let mut rows = *self.rows;
+        for row in &mut rows {
+            *row = row.part(0..all);
+        }
         let mut sums = self.sums;
         let mut at = from / per_scale;
         let mut end = from;
@@ -57,12 +55,12 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
 
     /// Ask for what goes with a unit of all rows.
     #[inline(always)]
-    fn prefetch_all(&self, rows: &[D; ROWS], unit: usize) {
+    fn prefetch_all(&self, rows: &[D; R], unit: usize) {
         if let Some(row_bytes) = self.row_bytes {
             let ahead = unit + D::AHEAD;
             let onward = match ahead < rows[0].units() {
                 true => 0,
-                false => (ROWS - 1) * row_bytes,
+                false => (R - 1) * row_bytes,
             };
             for row in rows {
                 row.prefetch::<L>(ahead, 1, onward);
@@ -73,12 +71,12 @@ impl<L: Lanes, D: Decode, const T: usize> Tile<'_, L, D, T> {
 
 /// A unit of each row, of any codes. In one function with what is done often, that would not keep its
 /// sums in registers.
-struct Seldom<'t, 'a, L: Lanes, D, const T: usize> {
-    tile: &'t mut Tile<'a, L, D, T>,
+struct Seldom<'t, 'a, L: Lanes, D, const T: usize, const R: usize> {
+    tile: &'t mut Tile<'a, L, D, T, R>,
     unit: usize,
 }
 
-impl<S: Lanes, D: Decode, const T: usize> Kernel for Seldom<'_, '_, S, D, T> {
+impl<S: Lanes, D: Decode, const T: usize, const R: usize> Kernel for Seldom<'_, '_, S, D, T, R> {
     type Output = ();
 
     #[inline(always)]

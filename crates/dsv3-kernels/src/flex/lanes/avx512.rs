@@ -256,7 +256,7 @@ impl<const LEVEL: u8> Lanes for Avx512<LEVEL> {
 
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn e4m3_are_normal(self, of: [&[u8; WORDS]; 4]) -> bool {
+    fn e4m3_are_normal<const R: usize>(self, of: [&[u8; WORDS]; R]) -> bool {
         match LEVEL {
             // SAFETY: `detect` found AVX-512 BW and GFNI.
             BF16 => unsafe { bf16::e4m3_are_normal(of) },

@@ -128,7 +128,7 @@ pub(in crate::flex) trait Lanes: Copy {
     }
     /// Whether all are normal numbers: neither NaN nor zero nor below 2^-6.
     #[inline(always)]
-    fn e4m3_are_normal(self, of: [&[u8; WORDS]; 4]) -> bool {
+    fn e4m3_are_normal<const R: usize>(self, of: [&[u8; WORDS]; R]) -> bool {
         pairs::are_normal(of)
     }
     /// A power of two in the form that `e4m3_normal_pairs` takes it.

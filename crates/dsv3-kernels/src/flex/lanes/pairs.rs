@@ -60,12 +60,12 @@ pub(super) fn e4m3<L: Lanes>(l: L, from: &[u8; 4 * LANES], scale: L::F) -> [L::F
 
 /// As [`Lanes::e4m3_are_normal`].
 #[inline(always)]
-pub(super) fn are_normal(of: [&[u8; WORDS]; 4]) -> bool {
+pub(super) fn are_normal<const R: usize>(of: [&[u8; WORDS]; R]) -> bool {
     let mut all = true;
     for codes in of {
         for code in codes {
             let code = code & NAN_CODE;
-            all &= code >= 8 && code < NAN_CODE;
+            all &= (8..NAN_CODE).contains(&code);
         }
     }
     all

@@ -206,17 +206,15 @@ const NAN: u8 = 0x77;
 /// The machine has AVX-512 BW and GFNI.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(super) unsafe fn e4m3_are_normal(of: [&[u8; 64]; 4]) -> bool {
+pub(super) unsafe fn e4m3_are_normal<const R: usize>(of: [&[u8; 64]; R]) -> bool {
     let matrix = cast([SORTED; 8]);
     // SAFETY: the caller's.
     unsafe {
-        let [a, b, c, d] = [
-            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[0]), matrix),
-            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[1]), matrix),
-            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[2]), matrix),
-            _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*of[3]), matrix),
-        ];
-        let largest = _mm512_max_epu8(_mm512_max_epu8(a, b), _mm512_max_epu8(c, d));
+        let mut largest = cast([0u8; 64]);
+        for codes in of {
+            let codes = _mm512_gf2p8affine_epi64_epi8::<ZERO_EXPONENT>(cast(*codes), matrix);
+            largest = _mm512_max_epu8(largest, codes);
+        }
         _mm512_cmpge_epu8_mask(largest, cast([NAN; 64])) == 0
     }
 }
