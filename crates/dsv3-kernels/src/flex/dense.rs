@@ -24,7 +24,8 @@ pub enum Elements {
 }
 
 impl Elements {
-    /// Whether the kernels multiply them by instructions of their own on this machine.
+    /// Whether the kernels multiply them as they are on this machine: bytes on all, bf16 where its
+    /// instructions are faster than f32's.
     pub fn are_native(self) -> bool {
         match self {
             Elements::Bytes => true,

@@ -11,8 +11,8 @@ impl<L: Lanes, D: Decode, const T: usize, const R: usize> Tile<'_, L, D, T, R> {
         let (l, units) = (self.lanes, self.rows[0].units());
         let mut unit = self.normal_units(0);
         while unit < units {
-            apart(l, Seldom { tile: self, unit });
-            unit = self.normal_units(unit + 1);
+            let next = apart(l, Seldom { tile: self, unit });
+            unit = self.normal_units(next);
         }
     }
 
@@ -69,28 +69,37 @@ impl<L: Lanes, D: Decode, const T: usize, const R: usize> Tile<'_, L, D, T, R> {
     }
 }
 
-/// A unit of each row, of any codes. In one function with what is done often, that would not keep its
-/// sums in registers.
+/// Units of each row, of any codes, up to one where all are normal numbers. In one function with what
+/// is done often, that would not keep its sums in registers.
 struct Seldom<'t, 'a, L: Lanes, D, const T: usize, const R: usize> {
     tile: &'t mut Tile<'a, L, D, T, R>,
     unit: usize,
 }
 
 impl<S: Lanes, D: Decode, const T: usize, const R: usize> Kernel for Seldom<'_, '_, S, D, T, R> {
-    type Output = ();
+    /// Which unit that is.
+    type Output = usize;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        let (tile, unit) = (self.tile, self.unit);
-        let (l, rows) = (tile.lanes, tile.rows);
-        let scale = rows[0].scale(l, unit / rows[0].units_per_scale());
-        let factor = rows[0].factor(l, scale);
-        for (r, row) in rows.iter().enumerate() {
-            let values = row.unit(l, unit, factor);
-            tile.largest = row.largest(l, unit, tile.largest);
-            let mut sums = tile.sums[r];
-            tile.multiply(&tile.x, unit, values, &mut sums);
-            tile.sums[r] = sums;
+    fn run<L: Lanes>(self, _: L) -> usize {
+        let (tile, mut unit) = (self.tile, self.unit);
+        let (l, rows, x) = (tile.lanes, tile.rows, tile.x);
+        let (all, per_scale) = (rows[0].units(), rows[0].units_per_scale());
+        let (mut sums, mut largest) = (tile.sums, tile.largest);
+        loop {
+            let factor = rows[0].factor(l, rows[0].scale(l, unit / per_scale));
+            for (row, sums) in rows.iter().zip(&mut sums) {
+                let values = row.unit(l, unit, factor);
+                largest = row.largest(l, unit, largest);
+                tile.multiply(&x, unit, values, sums);
+            }
+            unit += 1;
+            if unit == all || D::are_normal(l, rows, unit) {
+                break;
+            }
+            tile.prefetch_all(rows, unit);
         }
+        (tile.sums, tile.largest) = (sums, largest);
+        unit
     }
 }

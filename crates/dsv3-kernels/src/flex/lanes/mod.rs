@@ -57,7 +57,8 @@ pub(in crate::flex) trait Lanes: Copy {
     /// Which cache what will be read soon is brought to.
     const CACHE: Cache = Cache::First;
     /// Whether a core's second cache gives in a cycle what a tile of many tokens takes in. Then blocks
-    /// of rows are as wide as that cache allows; elsewhere what a tile reads stays in the first one.
+    /// of rows are as wide as that cache allows; elsewhere what a tile reads stays in the first one. Such a
+    /// core gets more out of memory the more rows it reads side by side, so one token meets more of them.
     const STREAMS: bool = false;
     /// Sixteen f32.
     type F: Copy;

@@ -103,8 +103,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Breaks with: columns of a pair exchanged or taken from another unit, a code's denormal, sign
-    /// or zero that the tables have wrong, one of them taken for a normal number, an odd exponent taken for an even one, a scale of another
-    /// block, rows of two blocks worked on together, on any instruction set.
+    /// or zero that the tables have wrong, one of them taken for a normal number, an odd exponent taken
+    /// for an even one, a scale of another block, rows of two blocks worked on together, on any
+    /// instruction set.
     #[test]
     fn e4m3_in_pairs_has_the_bits_of_f32(
         (x, codes, exponents, block, [tokens, out, input]) in
