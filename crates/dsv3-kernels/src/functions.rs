@@ -3,15 +3,17 @@
 //! Here adapters join in: a backend's kernel takes the weight alone, and the factors beside it are
 //! two more products. Everything composed here differentiates.
 
+use std::collections::BTreeSet;
+
 use burn::backend::Dispatch;
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use crate::latent::{LatentBlocks, Latents};
 use crate::ops::Dsv3Ops;
 use crate::oracle;
 use crate::packed::{Activations, Experts};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
-use crate::weight::{ExpertWeights, Weight};
+use crate::weight::{ExpertWeights, Weight, is_cpu};
 
 /// `x · Wᵀ`, and what an adapter adds to it; see [`Dsv3Ops::packed_linear`]. `x [T, in]` →
 /// `[T, out]`.
@@ -32,6 +34,21 @@ pub fn packed_linear(x: Tensor<2>, weight: &Weight, activations: Activations) ->
     (base(x).cast(DType::F32) + change).cast(dtype)
 }
 
+/// Two weights that take the same input; see [`Dsv3Ops::packed_linear_pair`]. `x [T, in]` → each
+/// `[T, out]`.
+pub fn packed_linear_pair(
+    x: Tensor<2>,
+    [first, second]: [&Weight; 2],
+    activations: Activations,
+) -> [Tensor<2>; 2] {
+    if first.is_plain_product() && second.is_plain_product() {
+        let (x, [first, second]) = (x.into_dispatch(), [first, second].map(Weight::packed));
+        let y = <Dispatch as Dsv3Ops>::packed_linear_pair(x, first, second, activations);
+        return [y.first, y.second].map(Tensor::from_dispatch);
+    }
+    [first, second].map(|weight| packed_linear(x.clone(), weight, activations))
+}
+
 /// The routed experts, with their adapters; see [`Dsv3Ops::packed_experts`].
 /// `x [T, hidden]`, `ids`, `weights` `[T, k]` → `[T, hidden]`.
 pub fn packed_experts(
@@ -41,15 +58,77 @@ pub fn packed_experts(
     experts: &[ExpertWeights],
     activations: Activations,
 ) -> Tensor<2> {
-    let apart = |expert: &ExpertWeights| expert.is_adapted() || expert.is_watched();
-    if experts.iter().any(apart) {
+    let (ids, experts) = chosen(&x, ids, experts);
+    routed(x, ids, weights, &experts, activations)
+}
+
+/// The routed experts and the one that every token meets, with their adapters; see
+/// [`Dsv3Ops::packed_moe`]. `x [T, hidden]`, `ids`, `weights` `[T, k]` → `[T, hidden]`.
+pub fn packed_moe(
+    x: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    experts: &[ExpertWeights],
+    shared: &ExpertWeights,
+    activations: Activations,
+) -> Tensor<2> {
+    let (ids, experts) = chosen(&x, ids, experts);
+    if !shared.is_plain_product() || !experts.iter().all(|e| e.is_plain_product()) {
+        let routed = routed(x.clone(), ids, weights, &experts, activations); // [T, hidden]
+        let [gate, up] = packed_linear_pair(x, [&shared.gate, &shared.up], activations);
+        return routed + packed_linear(swiglu(gate, up), &shared.down, activations);
+    }
+    Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_moe(
+        x.into_dispatch(),
+        ids.into_dispatch(),
+        weights.into_dispatch(),
+        Experts(experts.iter().map(|e| e.packed()).collect()),
+        shared.packed(),
+        activations,
+    ))
+}
+
+/// The experts that some token chose, in the order of their ids, and `ids [T, k]` counted among
+/// them: a handle of a layer's few hundred experts for each token is work that grows with what
+/// is not used. All of them where ids would have to be fetched from a device, or where those
+/// that were not chosen get gradients of zero.
+fn chosen<'a>(
+    x: &Tensor<2>,
+    ids: Tensor<2, Int>,
+    experts: &'a [ExpertWeights],
+) -> (Tensor<2, Int>, Vec<&'a ExpertWeights>) {
+    let device = ids.device();
+    let all = |ids| (ids, experts.iter().collect());
+    if !is_cpu(&device) || x.is_autodiff() {
+        return all(ids);
+    }
+    let (shape, data) = (ids.dims(), ids.to_data());
+    let of_tokens: Vec<usize> = data.iter::<i64>().map(|id| id as usize).collect();
+    let some: BTreeSet<usize> = of_tokens.iter().copied().collect();
+    // Ids that no expert has stay such.
+    let some: Vec<usize> = some.into_iter().filter(|id| *id < experts.len()).collect();
+    let rank = |id| some.binary_search(id).unwrap_or(some.len()) as i32;
+    let ranks: Vec<i32> = of_tokens.iter().map(rank).collect();
+    let ids = Tensor::from_data(TensorData::new(ranks, shape), (&device, DType::I32));
+    (ids, some.iter().map(|id| &experts[*id]).collect())
+}
+
+/// The routed experts alone.
+fn routed(
+    x: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    experts: &[&ExpertWeights],
+    activations: Activations,
+) -> Tensor<2> {
+    if !experts.iter().all(|expert| expert.is_plain_product()) {
         return experts_apart(x, ids, weights, experts, activations);
     }
     Tensor::from_dispatch(<Dispatch as Dsv3Ops>::packed_experts(
         x.into_dispatch(),
         ids.into_dispatch(),
         weights.into_dispatch(),
-        Experts(experts.iter().map(ExpertWeights::packed).collect()),
+        Experts(experts.iter().map(|e| e.packed()).collect()),
         activations,
     ))
 }
@@ -59,7 +138,7 @@ fn experts_apart(
     x: Tensor<2>,
     ids: Tensor<2, Int>,
     weights: Tensor<2>,
-    experts: &[ExpertWeights],
+    experts: &[&ExpertWeights],
     activations: Activations,
 ) -> Tensor<2> {
     let dtype = x.dtype();
@@ -70,11 +149,10 @@ fn experts_apart(
         &|id, x| {
             let expert = experts.get(id)?;
             let x = Tensor::<2>::from_dispatch(x); // [n, hidden]
-            let gate = packed_linear(x.clone(), &expert.gate, activations).cast(DType::F32);
-            let up = packed_linear(x, &expert.up, activations).cast(DType::F32); // [n, inter]
-            // Silu in the form of the CPU's kernel: factors of zero then change no bit.
-            let silu = gate.clone() / (gate.neg().exp() + 1.0);
-            let inner = (silu * up).cast(dtype); // [n, inter]
+            let both = [&expert.gate, &expert.up];
+            let [gate, up] = packed_linear_pair(x, both, activations); // [n, inter]
+            // In f32, as the CPU's kernel has it: factors of zero then change no bit.
+            let inner = swiglu(gate.cast(DType::F32), up.cast(DType::F32)).cast(dtype);
             let y = packed_linear(inner, &expert.down, activations); // [n, hidden]
             Some(y.into_dispatch())
         },

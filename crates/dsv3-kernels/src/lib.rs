@@ -50,15 +50,15 @@ pub use device::{DeviceError, DeviceSpec};
 pub use error::KernelsError;
 pub use flex::{DenseProduct, Elements};
 pub use functions::{
-    append_latent, cross_entropy, mla_attention, packed_experts, packed_linear,
-    quantize_activations, rms_norm, rope, route, swiglu,
+    append_latent, cross_entropy, mla_attention, packed_experts, packed_linear, packed_linear_pair,
+    packed_moe, quantize_activations, rms_norm, rope, route, swiglu,
 };
 pub use inputs::InputSquares;
 pub use latent::{Fp8Latents, LatentBlocks, LatentFormat, Latents};
 pub use low_rank::LowRank;
 pub use ops::Dsv3Ops;
 pub use packed::{
-    Activations, Expert, Experts, GroupCodes, GroupFormat, HalfFormat, Packed, Routed,
+    Activations, Expert, Experts, GroupCodes, GroupFormat, HalfFormat, Packed, Pair, Routed,
 };
 pub use spec::{MlaForm, MlaSpec, RouteSpec, SequenceSpan, Spans};
 pub use threads::{pin_this_thread, pin_threads};

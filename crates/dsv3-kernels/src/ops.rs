@@ -5,7 +5,7 @@ use burn::backend::{Backend, backend_extension};
 
 use crate::latent::{Fp8Latents, Latents};
 use crate::oracle;
-use crate::packed::{Activations, Experts, Packed, Routed};
+use crate::packed::{Activations, Expert, Experts, Packed, Pair, Routed};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
 
 /// The operations of DeepSeek-V3 that Burn lacks.
@@ -31,6 +31,20 @@ pub trait Dsv3Ops: Backend {
         oracle::packed_linear::<Self>(x, &weight, activations)
     }
 
+    /// [`packed_linear`](Self::packed_linear) of two weights that take the same input;
+    /// `x [T, in]` → each `[T, out]`.
+    fn packed_linear_pair(
+        x: FloatTensor<Self>,
+        #[extension_type] first: Packed<Self>,
+        #[extension_type] second: Packed<Self>,
+        activations: Activations,
+    ) -> Pair<Self> {
+        Pair {
+            first: Self::packed_linear(x.clone(), first, activations),
+            second: Self::packed_linear(x, second, activations),
+        }
+    }
+
     /// `y_t = Σ_j weights[t, j] · down(silu(gate(x_t)) · up(x_t))` over the experts `ids[t, j]`;
     /// `x [T, hidden]`, `ids [T, k]`, `weights [T, k]` f32 → `[T, hidden]`.
     ///
@@ -45,6 +59,23 @@ pub trait Dsv3Ops: Backend {
         oracle::packed_experts::<Self>(x, ids, weights, &experts, activations, &|x, w, a| {
             oracle::packed_linear::<Self>(x, w, a)
         })
+    }
+
+    /// [`packed_experts`](Self::packed_experts), and added to it what `shared`, which every token
+    /// meets, makes of `x`: `down(swiglu(gate(x), up(x)))`, each step in the dtype of `x`.
+    fn packed_moe(
+        x: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        #[extension_type] experts: Experts<Self>,
+        #[extension_type] shared: Expert<Self>,
+        activations: Activations,
+    ) -> FloatTensor<Self> {
+        let routed = Self::packed_experts(x.clone(), ids, weights, experts, activations);
+        let Expert { gate, up, down } = shared;
+        let inner = Self::packed_linear_pair(x, gate, up, activations); // [T, inter]
+        let inner = Self::swiglu(inner.first, inner.second);
+        Self::float_add(routed, Self::packed_linear(inner, down, activations))
     }
 
     /// Router logits `[T, experts]` f32 and correction bias `[experts]` f32 to the experts chosen

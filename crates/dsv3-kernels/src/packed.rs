@@ -224,6 +224,15 @@ impl<B: Backend> ExtensionType<B> for Experts<B> {
     }
 }
 
+/// What [`packed_linear_pair`](crate::Dsv3Ops::packed_linear_pair) gives.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct Pair<B: Backend> {
+    /// Of the first weight, `[T, out]`.
+    pub first: FloatTensor<B>,
+    /// Of the second one, `[T, out]`.
+    pub second: FloatTensor<B>,
+}
+
 /// What [`route`](crate::Dsv3Ops::route) chose for each token.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct Routed<B: Backend> {

@@ -63,6 +63,21 @@ pub fn packed_experts(
     ))
 }
 
+/// See [`packed_moe`](crate::packed_moe).
+pub fn packed_moe(
+    x: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    experts: &[ExpertWeights],
+    shared: &ExpertWeights,
+    activations: Activations,
+) -> Tensor<2> {
+    let linear = |x, weight| packed_linear(x, weight, activations);
+    let routed = packed_experts(x.clone(), ids, weights, experts, activations); // [T, hidden]
+    let inner = swiglu(linear(x.clone(), &shared.gate), linear(x, &shared.up)); // [T, inter]
+    routed + linear(inner, &shared.down)
+}
+
 /// See [`route`](crate::route).
 pub fn route(logits: Tensor<2>, bias: Tensor<1>, spec: RouteSpec) -> (Tensor<2, Int>, Tensor<2>) {
     let routed = oracle::route::<Dispatch>(logits.into_dispatch(), bias.into_dispatch(), spec);

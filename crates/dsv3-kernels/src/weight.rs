@@ -234,6 +234,11 @@ impl Weight {
         self.adapter.as_deref()
     }
 
+    /// Whether nothing stands beside it: no adapter, and nobody who counts its inputs.
+    pub(crate) fn is_plain_product(&self) -> bool {
+        self.adapter.is_none() && self.watcher.is_none()
+    }
+
     /// `[out, in]`
     pub fn shape(&self) -> [usize; 2] {
         match &self.repr {
@@ -331,10 +336,10 @@ impl ExpertWeights {
         all.into_iter().any(|weight| weight.adapter().is_some())
     }
 
-    /// Whether somebody counts what any of the three is multiplied with.
-    pub(crate) fn is_watched(&self) -> bool {
+    /// Whether nothing stands beside any of the three.
+    pub(crate) fn is_plain_product(&self) -> bool {
         let all = [&self.gate, &self.up, &self.down];
-        all.into_iter().any(|weight| weight.watcher().is_some())
+        all.into_iter().all(Weight::is_plain_product)
     }
 
     pub(crate) fn packed(&self) -> Expert<Dispatch> {

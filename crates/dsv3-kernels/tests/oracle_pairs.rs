@@ -346,11 +346,11 @@ fn experts_round_their_inputs_as_linear_layers_do() {
             };
             let x = random.matrix(3, 160, &device);
             let given = values(x.clone());
-            let gates = linear(&given, &expert.gate);
-            let ups = linear(&given, &expert.up);
-            let inner = gates.iter().zip(ups);
-            let inner: Vec<f32> = inner.map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-            let want = linear(&inner, &expert.down);
+            let [gates, ups] = [&expert.gate, &expert.up].map(|weight| {
+                let values = TensorData::new(linear(&given, weight), [3, 96]);
+                Tensor::<2>::from_data(values, &device)
+            });
+            let want = linear(&values(dsv3_kernels::swiglu(gates, ups)), &expert.down);
             let ids = Tensor::<2, Int>::from_data([[0], [0], [0]], (&device, DType::I32));
             let weights = Tensor::<2>::ones([3, 1], &device);
             let y = dsv3_kernels::packed_experts(x, ids, weights, &[expert], activations);

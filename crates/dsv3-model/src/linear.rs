@@ -1,7 +1,7 @@
 //! A linear layer without bias.
 
 use burn::tensor::Tensor;
-use dsv3_kernels::{Activations, Weight, packed_linear};
+use dsv3_kernels::{Activations, Weight, packed_linear, packed_linear_pair};
 
 /// `x · Wᵀ`.
 #[derive(Clone, Debug)]
@@ -28,5 +28,13 @@ impl Linear {
     /// `x [T, in]` → `[T, out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         packed_linear(x, &self.weight, self.activations)
+    }
+
+    /// Two layers that take the same input: `x [T, in]` → each `[T, out]`.
+    pub(crate) fn forward_pair(&self, other: &Linear, x: Tensor<2>) -> [Tensor<2>; 2] {
+        match self.activations == other.activations {
+            true => packed_linear_pair(x, [&self.weight, &other.weight], self.activations),
+            false => [self.forward(x.clone()), other.forward(x)],
+        }
     }
 }

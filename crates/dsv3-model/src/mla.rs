@@ -63,14 +63,14 @@ enum Query {
 }
 
 impl Query {
-    /// `x [T, hidden]` → `[T, heads · (nope + rope)]`
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    /// `x [T, hidden]` → `[T, heads · (nope + rope)]`, and what `kv_a` makes of the same `x`.
+    fn forward(&self, kv_a: &Linear, x: Tensor<2>) -> [Tensor<2>; 2] {
         match self {
             Query::LowRank { a, norm, b } => {
-                let cq = norm.forward(a.forward(x)); // [T, q_lora_rank]
-                b.forward(cq)
+                let [q, kv] = a.forward_pair(kv_a, x); // [T, q_lora_rank], [T, latent + rope]
+                [b.forward(norm.forward(q)), kv]
             }
-            Query::Direct(linear) => linear.forward(x),
+            Query::Direct(linear) => linear.forward_pair(kv_a, x),
         }
     }
 }
@@ -205,11 +205,10 @@ impl Mla {
             ..
         } = self.spec;
         let [tokens, _] = x.dims();
-        let q = self.query.forward(x.clone()); // [T, heads · (nope + rope)]
+        let [q, kv] = self.query.forward(&self.kv_a, x); // …, [T, latent + rope]
         let q = q.reshape([tokens, heads, nope + rope]); // [T, heads, nope + rope]
         let q = self.rotate(q, context); // [T, heads, nope + rope], the rope part turned
 
-        let kv = self.kv_a.forward(x); // [T, latent + rope]
         let c = self.kv_a_norm.forward(kv.clone().narrow(1, 0, latent)); // [T, latent]
         let c = self.quantized(c); // [T, latent]
         let k_pe = kv.narrow(1, latent, rope).reshape([tokens, 1, rope]); // [T, 1, rope]

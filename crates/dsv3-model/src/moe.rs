@@ -1,7 +1,7 @@
 //! The mixture of experts.
 
 use burn::tensor::Tensor;
-use dsv3_kernels::{Activations, ExpertWeights, packed_experts};
+use dsv3_kernels::{Activations, ExpertWeights, packed_experts, packed_moe};
 
 use crate::error::ModelError;
 use crate::gate::{Gate, Routing};
@@ -84,17 +84,12 @@ impl Moe {
     /// not touched.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Routing) {
         let routing = self.gate.forward(x.clone());
-        let routed = packed_experts(
-            x.clone(),
-            routing.ids.clone(),
-            routing.weights.clone(),
-            &self.experts,
-            self.activations,
-        ); // [T, hidden]
+        let (ids, weights) = (routing.ids.clone(), routing.weights.clone()); // [T, k]
+        let (experts, activations) = (&self.experts, self.activations);
         let y = match &self.shared {
-            Some(shared) => routed + shared.forward(x),
-            None => routed,
-        };
+            Some(shared) => packed_moe(x, ids, weights, experts, &shared.weights, activations),
+            None => packed_experts(x, ids, weights, experts, activations),
+        }; // [T, hidden]
         (y, routing)
     }
 }

@@ -105,14 +105,12 @@ impl State {
         }
     }
 
-    /// The weighted means of the values, `[queries, value]`.
-    pub(super) fn means(&self) -> Vec<f32> {
-        let width = (self.sums.len() / self.max.len().max(1)).max(1);
-        let mut means = self.sums.clone();
-        for (means, total) in means.chunks_exact_mut(width).zip(&self.total) {
-            means.iter_mut().for_each(|mean| *mean /= total);
-        }
-        means
+    /// The weighted mean of the values for query `q`, `[value]`.
+    pub(super) fn mean(&self, q: usize) -> impl Iterator<Item = f32> + '_ {
+        let (width, total) = (self.sums.len() / self.max.len().max(1), self.total[q]);
+        self.sums[q * width..][..width]
+            .iter()
+            .map(move |sum| sum / total)
     }
 }
 

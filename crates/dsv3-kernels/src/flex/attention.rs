@@ -63,15 +63,6 @@ impl Cached {
     }
 }
 
-/// Means of one head in the latent space.
-#[derive(Default)]
-struct Means {
-    /// The token rows that they belong to.
-    rows: Vec<usize>,
-    /// `[n, latent]`
-    values: Vec<f32>,
-}
-
 /// Keys and values of a head, kept from one to the next.
 #[derive(Default)]
 struct Room {
@@ -113,38 +104,54 @@ impl Call<'_> {
                 _ => whole.push((task, state)),
             }
         }
-        let mut out = vec![0f32; tokens * heads * value];
-        let mut put = |row: usize, h: usize, values: &[f32]| {
-            out[(row * heads + h) * value..][..value].copy_from_slice(values);
-        };
-        // Means of the absorbed form, and whose they are, head by head.
-        let mut latent: Vec<Means> = (0..heads).map(|_| Means::default()).collect();
-        // Each [heads · n, value or latent]
-        let means = team::map(whole.len(), || (), |(), at| whole[at].1.means());
-        for ((task, _), means) in whole.iter().zip(&means) {
-            let rows = &spans[task.span].rows;
-            let width = means.len() / (task.heads.len() * rows.len()).max(1);
-            let places = task
-                .heads
-                .clone()
-                .flat_map(|h| rows.clone().map(move |row| (row, h)));
-            for ((row, h), mean) in places.zip(means.chunks_exact(width.max(1))) {
-                match spans[task.span].form {
-                    MlaForm::Naive => put(row, h, mean),
+        let mut out = vec![0f32; tokens * heads * value]; // [T, heads · value]
+        let mut of_heads: Vec<Vec<_>> = (0..heads).map(|_| Vec::with_capacity(tokens)).collect();
+        for (at, y) in out.chunks_exact_mut(value.max(1)).enumerate() {
+            of_heads[at % heads].push(Some(y));
+        }
+        team::for_each_chunk(&mut of_heads, 1, Buffer::default, |buffer, h, y| {
+            y.iter_mut()
+                .for_each(|y| self.finish(h, spans, &whole, y, buffer));
+        });
+        out
+    }
+
+    /// What head `h` makes of all tokens: `y [T]`, of which each is taken once, `[value]`. Means of
+    /// the absorbed form are brought from the latent space to values.
+    fn finish(
+        &self,
+        h: usize,
+        spans: &[SequenceSpan],
+        whole: &[(&Task, State)],
+        y: &mut [Option<&mut [f32]>],
+        buffer: &mut Buffer,
+    ) {
+        let MlaSpec { nope, value, .. } = self.spec;
+        let mut latent = Vec::new(); // [n, latent]
+        let mut values = Vec::new(); // where they go: each [value]
+        for (task, state) in whole.iter().filter(|(task, _)| task.heads.contains(&h)) {
+            let span = &spans[task.span];
+            let first = (h - task.heads.start) * span.rows.len();
+            for (n, row) in span.rows.clone().enumerate() {
+                let (mean, Some(y)) = (state.mean(first + n), y[row].take()) else {
+                    continue;
+                };
+                match span.form {
+                    MlaForm::Naive => y.iter_mut().zip(mean).for_each(|(y, mean)| *y = mean),
                     MlaForm::Absorbed => {
-                        latent[h].rows.push(row);
-                        latent[h].values.extend_from_slice(mean);
+                        latent.extend(mean);
+                        values.push(y);
                     }
                 }
             }
         }
-        let expanded = team::map(heads, || (), |(), h| self.expanded(h, &latent[h]));
-        for (h, (means, expanded)) in latent.iter().zip(expanded).enumerate() {
-            for (row, values) in means.rows.iter().zip(expanded.chunks_exact(value)) {
-                put(*row, h, values);
-            }
+        if values.is_empty() {
+            return;
         }
-        out
+        let (set, first) = (InstructionSet::best(), self.head_rows(h) + nope);
+        let inputs = Inputs::new(set, &latent, values.len(), Activations::Full);
+        let product = inputs.product(self.kv_b);
+        product.dots(set, first..first + value, &mut values, buffer);
     }
 
     fn tasks(&self, spans: &[SequenceSpan]) -> Vec<Task> {
@@ -379,23 +386,5 @@ impl Call<'_> {
             }),
         }
         state
-    }
-
-    /// Means in the latent space `[n, latent]` to values `[n, value]`.
-    fn expanded(&self, h: usize, means: &Means) -> Vec<f32> {
-        let MlaSpec { nope, value, .. } = self.spec;
-        let n = means.rows.len();
-        if n == 0 {
-            return Vec::new();
-        }
-        let first = self.head_rows(h) + nope;
-        let set = InstructionSet::best();
-        let means = Inputs::new(set, &means.values, n, Activations::Full);
-        let mut values = vec![0f32; n * value]; // [n, value]
-        let mut y: Vec<&mut [f32]> = values.chunks_exact_mut(value).collect();
-        let range = first..first + value;
-        let product = means.product(self.kv_b);
-        product.dots(set, range, &mut y, &mut Buffer::default());
-        values
     }
 }

@@ -18,26 +18,33 @@ const TASKS_A_THREAD: usize = 2;
 
 /// `x [T, in]`, rows `[out, in]` → `[T, out]`.
 pub(super) fn linear(x: &[f32], rows: &Rows, tokens: usize, activations: Activations) -> Vec<f32> {
-    linear_with(InstructionSet::best(), x, rows, tokens, activations)
+    let [y] = linears(InstructionSet::best(), x, [rows], tokens, activations);
+    y
 }
 
-fn linear_with(
+/// Several weights that take the same input, in one round of the threads:
+/// `x [T, in]`, each `[out, in]` → each `[T, out]`.
+pub(super) fn linears<const N: usize>(
     set: InstructionSet,
     x: &[f32],
-    rows: &Rows,
+    weights: [&Rows; N],
     tokens: usize,
     activations: Activations,
-) -> Vec<f32> {
-    let (out, input) = (rows.out(), rows.input());
+) -> [Vec<f32>; N] {
     let inputs = Inputs::new(set, x, tokens, activations);
-    let product = &inputs.product(rows);
-    let mut y = vec![0f32; tokens * out]; // [T, out]
-    let mut tasks = stretches(&mut y, out, rows_of_a_task(input, out));
+    let products = weights.map(|rows| inputs.product(rows));
+    let mut y = weights.map(|rows| vec![0f32; tokens * rows.out()]); // [T, out]
+    let mut tasks = Vec::new();
+    for ((y, rows), product) in y.iter_mut().zip(weights).zip(&products) {
+        let stretches = stretches(y, rows.out(), rows_of_a_task(rows.input(), rows.out()));
+        tasks.extend(stretches.into_iter().map(|stretch| (product, stretch)));
+    }
     team::for_each_chunk(&mut tasks, 1, Buffer::default, |buffer, _, tasks| {
-        for task in tasks {
+        for (product, task) in tasks {
             product.dots(set, task.range.clone(), &mut task.y, buffer);
         }
     });
+    drop(tasks);
     y
 }
 

@@ -29,6 +29,7 @@ mod rounding;
 mod route;
 mod rows;
 mod sweep;
+mod swiglu;
 mod team;
 mod training;
 mod vector;
@@ -44,8 +45,9 @@ use std::borrow::Cow;
 use crate::latent::{Fp8Latents, Latents};
 use crate::ops::Dsv3Ops;
 use crate::oracle;
-use crate::packed::{Activations, Experts, Packed, Routed};
+use crate::packed::{Activations, Expert, Experts, Packed, Pair, Routed};
 use crate::spec::{MlaSpec, RouteSpec, Spans};
+use lanes::InstructionSet;
 use rows::Rows;
 
 pub use dense::{DenseProduct, Elements};
@@ -117,6 +119,33 @@ fn dim(tensor: &FlexTensor, d: usize) -> usize {
     tensor.layout().shape()[d]
 }
 
+/// The routed experts and a shared one: `x [T, hidden]`, `ids`, `weights` `[T, k]` → `[T, hidden]`.
+fn run_experts(
+    x: FlexTensor,
+    ids: FlexTensor,
+    weights: FlexTensor,
+    experts: &Experts<Flex>,
+    shared: Option<&Expert<Flex>>,
+    activations: Activations,
+) -> FlexTensor {
+    let x = x.to_contiguous(); // [T, hidden]
+    let (dtype, hidden) = (x.dtype(), dim(&x, 1));
+    let (tokens, k) = (dim(&ids, 0), dim(&ids, 1));
+    let ids = integers(&ids); // [T, k]
+    let weights = weights.to_contiguous();
+    let weights = floats(&weights); // [T, k]
+    let call = experts::Call {
+        x: &floats(&x),
+        ids: &ids,
+        weights: &weights,
+        hidden,
+        k,
+        activations,
+        dtype,
+    };
+    tensor(call.run(experts, shared), &[tokens, hidden], dtype)
+}
+
 impl Dsv3Ops for Flex {
     fn packed_linear(
         x: FloatTensor<Self>,
@@ -131,6 +160,24 @@ impl Dsv3Ops for Flex {
         tensor(y, &[tokens, out], dtype)
     }
 
+    fn packed_linear_pair(
+        x: FloatTensor<Self>,
+        first: Packed<Self>,
+        second: Packed<Self>,
+        activations: Activations,
+    ) -> Pair<Self> {
+        let x = x.to_contiguous(); // [T, in]
+        let (tokens, dtype) = (dim(&x, 0), x.dtype());
+        let weights = [&first, &second].map(Rows::new);
+        let set = InstructionSet::best();
+        let y = linear::linears(set, &floats(&x), weights.each_ref(), tokens, activations);
+        let [a, b] = y; // [T, out]
+        Pair {
+            first: tensor(a, &[tokens, weights[0].out()], dtype),
+            second: tensor(b, &[tokens, weights[1].out()], dtype),
+        }
+    }
+
     fn packed_experts(
         x: FloatTensor<Self>,
         ids: IntTensor<Self>,
@@ -138,22 +185,18 @@ impl Dsv3Ops for Flex {
         experts: Experts<Self>,
         activations: Activations,
     ) -> FloatTensor<Self> {
-        let x = x.to_contiguous(); // [T, hidden]
-        let (dtype, hidden) = (x.dtype(), dim(&x, 1));
-        let (tokens, k) = (dim(&ids, 0), dim(&ids, 1));
-        let ids = integers(&ids); // [T, k]
-        let weights = weights.to_contiguous();
-        let weights = floats(&weights); // [T, k]
-        let call = experts::Call {
-            x: &floats(&x),
-            ids: &ids,
-            weights: &weights,
-            hidden,
-            k,
-            activations,
-            dtype,
-        };
-        tensor(call.run(&experts), &[tokens, hidden], dtype)
+        run_experts(x, ids, weights, &experts, None, activations)
+    }
+
+    fn packed_moe(
+        x: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        experts: Experts<Self>,
+        shared: Expert<Self>,
+        activations: Activations,
+    ) -> FloatTensor<Self> {
+        run_experts(x, ids, weights, &experts, Some(&shared), activations)
     }
 
     fn route(logits: FloatTensor<Self>, bias: FloatTensor<Self>, spec: RouteSpec) -> Routed<Self> {
@@ -197,7 +240,7 @@ impl Dsv3Ops for Flex {
 
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         match gate.dtype() {
-            DType::F32 | DType::BF16 | DType::F16 => training::swiglu_forward(gate, up),
+            DType::F32 | DType::BF16 | DType::F16 => swiglu::swiglu(gate, up),
             _ => oracle::swiglu::<Self>(gate, up),
         }
     }

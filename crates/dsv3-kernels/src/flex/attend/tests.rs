@@ -75,7 +75,9 @@ impl Case {
                 None => whole = Some(state),
             }
         }
-        whole.unwrap().means()
+        let whole = whole.unwrap();
+        let means = (0..self.visible.len()).flat_map(|q| whole.mean(q));
+        means.collect()
     }
 
     /// From the definition, in f64.

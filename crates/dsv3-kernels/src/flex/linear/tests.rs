@@ -15,6 +15,18 @@ fn tensor(bytes: Bytes, shape: [usize; 2], dtype: DType) -> FlexTensor {
     )
 }
 
+/// The product by one instruction set.
+fn linear_with(
+    set: InstructionSet,
+    x: &[f32],
+    rows: &Rows,
+    tokens: usize,
+    activations: Activations,
+) -> Vec<f32> {
+    let [y] = linears(set, x, [rows], tokens, activations);
+    y
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Format {
     F32,
@@ -330,4 +342,25 @@ fn a_token_that_is_not_a_number_stays_so() {
             "{set:?}"
         );
     }
+}
+
+/// Breaks with: products of one weight that go to another's, or activations rounded for the format
+/// of the first one.
+#[test]
+fn weights_of_one_input_have_the_bits_of_each_alone() {
+    let activations = Activations::EightBits { ue8m0: false };
+    let (mut random, tokens, input) = (Random(3), 3, 256);
+    let formats = [
+        (Format::Group(GroupCodes::Int8, 64), 70),
+        (Format::Fp8Powers([64, 128]), 9),
+        (Format::Bf16, 130),
+    ];
+    let weights = formats.map(|(format, out)| Rows::new(&random.weight(format, [out, input])));
+    let x = random.vec(tokens * input);
+    let each = weights.each_ref();
+    let together = linears(InstructionSet::best(), &x, each, tokens, activations);
+    assert_eq!(
+        together,
+        each.map(|rows| linear(&x, rows, tokens, activations))
+    );
 }

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 
 use super::super::gemm::{Matrix, MatrixMut, Threads, Write, product};
 use super::super::rows::Rows;
+use super::super::swiglu::rows as rows_forward;
 use super::super::wide::{dot, wide};
 use super::super::{dim, floats, integers};
-use super::swiglu::{rows_forward, rows_gradient};
+use super::swiglu::rows_gradient;
 use super::{ROWS, f32_tensor};
 use crate::packed::Packed;
 use crate::training::{ExpertMatrices, ExpertsCall, ExpertsGradient, ExpertsSaved};

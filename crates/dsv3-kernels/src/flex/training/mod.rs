@@ -21,7 +21,6 @@ use crate::training::{Dsv3Training, TrainingKernels};
 use burn::tensor::DType;
 
 pub(super) use loss::forward as cross_entropy_forward;
-pub(super) use swiglu::forward as swiglu_forward;
 
 /// Rows of one piece of work in row-wise operations.
 const ROWS: usize = 128;

@@ -1,39 +1,15 @@
-//! `silu(gate) · up` and its gradient.
+//! The gradient of `silu(gate) · up`.
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use rayon::prelude::*;
 
 use super::super::wide::{sigmoid, wide};
-use super::super::{dim, floats, round_to, team, tensor};
+use super::super::{dim, floats};
 use super::f32_tensor;
 
 /// Elements of one piece of work.
 const PIECE: usize = 1 << 15;
-
-/// `y = silu(gate) · up`, element by element.
-#[inline(always)]
-pub(super) fn rows_forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-        *y = g * sigmoid(*g) * u;
-    }
-}
-
-/// `y = sigmoid(gate)`.
-#[inline(always)]
-fn rows_sigmoid(gate: &[f32], y: &mut [f32]) {
-    for (y, g) in y.iter_mut().zip(gate) {
-        *y = sigmoid(*g);
-    }
-}
-
-/// `y = y · factors`.
-#[inline(always)]
-fn rows_times(factors: &[f32], y: &mut [f32]) {
-    for (y, factor) in y.iter_mut().zip(factors) {
-        *y *= factor;
-    }
-}
 
 /// Gradients of gate and up, in place of `dy` and into `dgate`.
 #[inline(always)]
@@ -44,33 +20,6 @@ pub(super) fn rows_gradient(gate: &[f32], up: &[f32], dy: &mut [f32], dgate: &mu
         *dgate = *dy * u * (s + silu * (1.0 - s));
         *dy *= silu;
     }
-}
-
-/// `gate`, `up` `[T, n]` → `[T, n]`. Each step is rounded to their format, as the stock operations
-/// do it.
-pub(in super::super) fn forward(
-    gate: FloatTensor<Flex>,
-    up: FloatTensor<Flex>,
-) -> FloatTensor<Flex> {
-    let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
-    let (shape, dtype) = ([dim(&gate, 0), dim(&gate, 1)], gate.dtype());
-    let (gate, up) = (floats(&gate), floats(&up));
-    let mut y = vec![0f32; gate.len()];
-    team::for_rows(&mut y, 1, |first, y| {
-        let [gate, up] = [&gate, &up].map(|values| &values[first..]);
-        wide(
-            #[inline(always)]
-            || rows_sigmoid(gate, y),
-        );
-        for factors in [gate, up] {
-            round_to(y, dtype);
-            wide(
-                #[inline(always)]
-                || rows_times(factors, y),
-            );
-        }
-    });
-    tensor(y, &shape, dtype)
 }
 
 pub(super) fn gradient(
