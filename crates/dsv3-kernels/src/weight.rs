@@ -330,12 +330,6 @@ pub struct ExpertWeights {
 }
 
 impl ExpertWeights {
-    /// Whether any of the three has an adapter beside it.
-    pub fn is_adapted(&self) -> bool {
-        let all = [&self.gate, &self.up, &self.down];
-        all.into_iter().any(|weight| weight.adapter().is_some())
-    }
-
     /// Whether nothing stands beside any of the three.
     pub(crate) fn is_plain_product(&self) -> bool {
         let all = [&self.gate, &self.up, &self.down];

@@ -8,9 +8,8 @@ use std::borrow::Cow;
 
 use super::super::gemm::{Matrix, MatrixMut, Threads, Write, product};
 use super::super::rows::Rows;
-use super::super::swiglu::rows as rows_forward;
 use super::super::wide::{dot, wide};
-use super::super::{dim, floats, integers};
+use super::super::{dim, floats, integers, swiglu};
 use super::swiglu::rows_gradient;
 use super::{ROWS, f32_tensor};
 use crate::packed::Packed;
@@ -201,7 +200,7 @@ pub(super) fn forward(call: &ExpertsCall<Flex>) -> (FloatTensor<Flex>, ExpertsSa
             let mut inner = vec![0f32; n * inter]; // [n, inter]
             wide(
                 #[inline(always)]
-                || rows_forward(gate, up, &mut inner),
+                || swiglu::rows(gate, up, &mut inner),
             );
             let inner = Matrix::new(&inner, n, inter);
             set(
@@ -266,7 +265,7 @@ pub(super) fn gradient(
             let mut inner = vec![0f32; n * inter]; // [n, inter]
             wide(
                 #[inline(always)]
-                || rows_forward(&gate, &up, &mut inner),
+                || swiglu::rows(&gate, &up, &mut inner),
             );
             let g = gather(&gs, places, k, hidden); // [n, hidden]
             let mut dinner = vec![0f32; n * inter]; // [n, inter]
