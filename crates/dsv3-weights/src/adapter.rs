@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::error::shown;
+use crate::error::{AdapterError, shown};
 use crate::layout::{Component, Layout};
 use crate::{Dtype, ModelArgs, TensorFile, TensorView, WeightsError, json};
 
@@ -92,16 +92,16 @@ impl Adapter {
     /// Reads the adapter in `dir` for the base of configuration `args`.
     ///
     /// # Errors
-    /// [`WeightsError::AdapterFolder`], [`WeightsError::AdapterField`] for what the configuration
-    /// asks and can't be had, [`WeightsError::AdapterTensor`], [`WeightsError::AdapterModule`],
-    /// [`WeightsError::AdapterShape`], [`WeightsError::AdapterRank`], and what a safetensors
+    /// [`AdapterError::Folder`], [`AdapterError::Field`] for what the configuration
+    /// asks and can't be had, [`AdapterError::Tensor`], [`AdapterError::Module`],
+    /// [`AdapterError::Shape`], [`AdapterError::Rank`], and what a safetensors
     /// header can be refused for.
     pub fn open(dir: impl AsRef<Path>, args: &ModelArgs) -> Result<Self, WeightsError> {
         let dir = dir.as_ref().to_path_buf();
         let (config, file) = (dir.join(ADAPTER_CONFIG), dir.join(ADAPTER_MODEL));
         let missing = [(&config, ADAPTER_CONFIG), (&file, ADAPTER_MODEL)];
         if let Some((_, missing)) = missing.into_iter().find(|(path, _)| !path.exists()) {
-            return Err(WeightsError::AdapterFolder { dir, missing });
+            return Err(AdapterError::Folder { dir, missing }.into());
         }
         let text = json::read_bounded(&config, crate::config::MAX_CONFIG_BYTES)?;
         let config = AdapterConfig::from_json(&config, &text)?;
@@ -149,10 +149,12 @@ fn read(
     config: &AdapterConfig,
     args: &ModelArgs,
 ) -> Result<BTreeMap<String, AdapterFactors>, WeightsError> {
-    let wrong = |tensor: &str, problem: String| WeightsError::AdapterTensor {
-        file: file.path().into(),
-        tensor: shown(tensor),
-        problem,
+    let wrong = |tensor: &str, problem: String| {
+        WeightsError::Adapter(AdapterError::Tensor {
+            file: file.path().into(),
+            tensor: shown(tensor),
+            problem,
+        })
     };
     let mut modules: BTreeMap<&str, Halves<'_>> = BTreeMap::new();
     for tensor in file.tensors() {
@@ -181,7 +183,7 @@ fn read(
             }
         };
         let name = format!("{module}{WEIGHT}");
-        let shape = target(&layout, module).map_err(|problem| WeightsError::AdapterModule {
+        let shape = target(&layout, module).map_err(|problem| AdapterError::Module {
             file: file.path().into(),
             module: shown(module),
             problem,
@@ -189,12 +191,13 @@ fn read(
         let rank = rank(&a, &b, shape)?;
         let expected = config.rank(module);
         if rank != expected {
-            return Err(WeightsError::AdapterRank {
+            return Err(AdapterError::Rank {
                 file: file.path().into(),
                 module: shown(module),
                 found: rank,
                 expected,
-            });
+            }
+            .into());
         }
         factors.insert(
             name,
@@ -268,11 +271,13 @@ fn target(layout: &Layout, module: &str) -> Result<[usize; 2], String> {
 /// The rank of two factors that fit a weight of this shape.
 fn rank(a: &TensorView<'_>, b: &TensorView<'_>, shape: [usize; 2]) -> Result<usize, WeightsError> {
     let [out, input] = shape;
-    let misfit = |half: &TensorView<'_>, expected| WeightsError::AdapterShape {
-        file: half.file().into(),
-        tensor: shown(half.name()),
-        expected,
-        found: half.shape().to_vec(),
+    let misfit = |half: &TensorView<'_>, expected| {
+        WeightsError::Adapter(AdapterError::Shape {
+            file: half.file().into(),
+            tensor: shown(half.name()),
+            expected,
+            found: half.shape().to_vec(),
+        })
     };
     let rank = match *a.shape() {
         [rank, columns] if columns == input && rank > 0 => rank,
@@ -286,10 +291,12 @@ fn rank(a: &TensorView<'_>, b: &TensorView<'_>, shape: [usize; 2]) -> Result<usi
 
 /// Values in f32, none of them NaN or infinite.
 fn finite(tensor: &TensorView<'_>) -> Result<Vec<f32>, WeightsError> {
-    let wrong = |problem: String| WeightsError::AdapterTensor {
-        file: tensor.file().into(),
-        tensor: shown(tensor.name()),
-        problem,
+    let wrong = |problem: String| {
+        WeightsError::Adapter(AdapterError::Tensor {
+            file: tensor.file().into(),
+            tensor: shown(tensor.name()),
+            problem,
+        })
     };
     if !matches!(tensor.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F16) {
         return Err(wrong(format!(

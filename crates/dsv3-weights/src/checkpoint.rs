@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::error::shown;
+use crate::error::{IndexError, shown};
 use crate::index::Index;
 use crate::layout::Layout;
 use crate::output::ROUNDING_KEY;
@@ -136,10 +136,11 @@ fn open_shards(dir: &Path, index: &Index) -> Result<Vec<TensorFile>, WeightsErro
                 .values()
                 .filter(|p| **p == position)
                 .count();
-            return Err(WeightsError::MissingShard {
+            return Err(IndexError::MissingShard {
                 shard: path,
                 tensors,
-            });
+            }
+            .into());
         }
         files.push(TensorFile::open(path)?);
     }
@@ -171,20 +172,22 @@ fn check_index(
 ) -> Result<(), WeightsError> {
     for (tensor, claimed) in &index.weight_map {
         if by_name.get(tensor).is_none_or(|(file, _)| file != claimed) {
-            return Err(WeightsError::IndexMismatch {
+            return Err(IndexError::Mismatch {
                 tensor: shown(tensor),
                 shard: files[*claimed].path().into(),
-            });
+            }
+            .into());
         }
     }
     match by_name
         .iter()
         .find(|(tensor, _)| !index.weight_map.contains_key(*tensor))
     {
-        Some((tensor, (file, _))) => Err(WeightsError::IndexUnlisted {
+        Some((tensor, (file, _))) => Err(IndexError::Unlisted {
             tensor: shown(tensor),
             shard: files[*file].path().into(),
-        }),
+        }
+        .into()),
         None => Ok(()),
     }
 }

@@ -1,7 +1,15 @@
 //! The ways in which a checkpoint can lie, and the ways in which a disk can refuse.
 
+mod adapter;
+mod header;
+mod index;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+pub use adapter::AdapterError;
+pub use header::HeaderError;
+pub use index::IndexError;
 
 use crate::Dtype;
 
@@ -85,57 +93,9 @@ pub enum WeightsError {
         /// What is wrong and what would be right.
         problem: String,
     },
-
-    /// The file ends before its header length does.
-    #[error(
-        "{file} is {len} bytes long: too short for a safetensors file, which starts with 8 bytes of header length. The download was cut off: fetch it again"
-    )]
-    HeaderTruncated {
-        /// The safetensors file.
-        file: PathBuf,
-        /// Its length in bytes.
-        len: u64,
-    },
-    /// The header length is beyond the format's bound.
-    #[error(
-        "{file} claims a header of {claimed} bytes; the format allows {limit}. This is not a safetensors file, or it is damaged: fetch it again"
-    )]
-    HeaderTooLarge {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The length that it claims.
-        claimed: u64,
-        /// The format's bound.
-        limit: u64,
-    },
-    /// The header would end behind the end of the file.
-    #[error(
-        "{file} claims a header of {claimed} bytes but holds only {available} after the length. The download was cut off: fetch it again"
-    )]
-    HeaderOutOfFile {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The length that it claims.
-        claimed: u64,
-        /// The bytes that are there.
-        available: u64,
-    },
-    /// The header is not the JSON that the format demands.
-    #[error("{file}: the header is not valid: {problem}. The file is damaged: fetch it again")]
-    HeaderJson {
-        /// The safetensors file.
-        file: PathBuf,
-        /// What the JSON reader found, with the tensor where known, line and column.
-        problem: String,
-    },
-    /// One name stands twice in one header.
-    #[error("{file}: tensor `{tensor}` is listed twice. Only its writer can say which is meant")]
-    DuplicateTensor {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The name.
-        tensor: String,
-    },
+    /// The header of a safetensors file lies.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// One name stands in two shards.
     #[error(
         "tensor `{tensor}` is in both {first} and {second}. Two downloads may be mixed in one folder: remove the stale shards"
@@ -148,149 +108,9 @@ pub enum WeightsError {
         /// The other shard.
         second: PathBuf,
     },
-    /// A dtype that this crate cannot measure.
-    #[error("{file}: tensor `{tensor}` has unknown dtype `{dtype}`")]
-    UnknownDtype {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The dtype as written.
-        dtype: String,
-    },
-    /// The product of a shape exceeds what can be counted.
-    #[error(
-        "{file}: tensor `{tensor}` of shape {shape:?} has more bytes than 64 bits can count. The header lies"
-    )]
-    ShapeOverflow {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The shape as written.
-        shape: Vec<u64>,
-    },
-    /// A tensor ends before it begins.
-    #[error("{file}: tensor `{tensor}` runs from {begin} to {end}, backwards. The header lies")]
-    OffsetsReversed {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// First byte, counted from the start of the data.
-        begin: u64,
-        /// One past the last byte.
-        end: u64,
-    },
-    /// A tensor reaches past the end of the file.
-    #[error(
-        "{file}: tensor `{tensor}` runs from {begin} to {end} but the file holds {available} bytes of data. The download was cut off: fetch it again"
-    )]
-    OffsetsOutOfFile {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// First byte, counted from the start of the data.
-        begin: u64,
-        /// One past the last byte.
-        end: u64,
-        /// Bytes of data in the file.
-        available: u64,
-    },
-    /// Shape times dtype is not the number of bytes given.
-    #[error(
-        "{file}: tensor `{tensor}` of dtype {dtype} and shape {shape:?} needs {needed} bytes but its offsets span {given}. The header lies"
-    )]
-    ShapeBytesMismatch {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// Its dtype.
-        dtype: Dtype,
-        /// Its shape.
-        shape: Vec<u64>,
-        /// Bytes that shape and dtype demand.
-        needed: u64,
-        /// Bytes between the offsets.
-        given: u64,
-    },
-    /// Two tensors share bytes.
-    #[error("{file}: tensors `{first}` and `{second}` overlap at byte {at}. The header lies")]
-    Overlap {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The tensor that begins first.
-        first: String,
-        /// The tensor that begins inside it.
-        second: String,
-        /// Where the second begins.
-        at: u64,
-    },
-    /// Bytes that belong to no tensor.
-    #[error(
-        "{file}: the data bytes from {begin} to {end} belong to no tensor. The header was shortened or the file has something hidden in it: fetch it again"
-    )]
-    Hole {
-        /// The safetensors file.
-        file: PathBuf,
-        /// First unowned byte.
-        begin: u64,
-        /// One past the last unowned byte.
-        end: u64,
-    },
-
-    /// The index is not the JSON that the layout demands.
-    #[error("{file} is not a readable index: {problem}. Fetch it again")]
-    IndexJson {
-        /// The index file.
-        file: PathBuf,
-        /// What the JSON reader found.
-        problem: String,
-    },
-    /// The index names something other than a file of its own folder.
-    #[error(
-        "{file} sends `{tensor}` to `{target}`, which is not a plain file name. An index may only name files beside it: do not use this checkpoint"
-    )]
-    IndexPathEscape {
-        /// The index file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The file as named by the index.
-        target: String,
-    },
-    /// The index names a shard that is not there.
-    #[error(
-        "{shard} is named by the index and missing ({tensors} tensors live in it). Download that shard"
-    )]
-    MissingShard {
-        /// Where the shard should be.
-        shard: PathBuf,
-        /// How many tensors the index puts there.
-        tensors: usize,
-    },
-    /// The index says that a shard holds a tensor and it does not.
-    #[error(
-        "the index says that `{tensor}` is in {shard}, which does not hold it. Index and shards are of different downloads: fetch both again"
-    )]
-    IndexMismatch {
-        /// The tensor.
-        tensor: String,
-        /// The shard that should hold it.
-        shard: PathBuf,
-    },
-    /// A shard holds a tensor that the index does not know, or places elsewhere.
-    #[error(
-        "{shard} holds `{tensor}`, which the index does not place there. Index and shards are of different downloads: fetch both again"
-    )]
-    IndexUnlisted {
-        /// The tensor.
-        tensor: String,
-        /// The shard that holds it.
-        shard: PathBuf,
-    },
+    /// model.safetensors.index.json lies.
+    #[error(transparent)]
+    Index(#[from] IndexError),
 
     /// A tensor that the model needs is not in the checkpoint.
     #[error("tensor `{tensor}` is not in {location}")]
@@ -524,75 +344,9 @@ pub enum WeightsError {
         /// The partial directory.
         partial: PathBuf,
     },
-    /// A folder that should hold an adapter.
-    #[error(
-        "{dir} holds no adapter: {missing} is not there. Name the folder that `dsv3 finetune` or PEFT's save_pretrained wrote (with safetensors, not .bin)"
-    )]
-    AdapterFolder {
-        /// The folder.
-        dir: PathBuf,
-        /// The file that is missing.
-        missing: &'static str,
-    },
-    /// An adapter's configuration that can't be read, or asks for what is not supported.
-    #[error("{file}: field `{field}` {problem}")]
-    AdapterField {
-        /// `adapter_config.json`
-        file: PathBuf,
-        /// The field.
-        field: String,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-    /// A tensor that is no factor of LoRA, or is one without its other half or with values that
-    /// are none.
-    #[error("{file}: tensor `{tensor}`: {problem}")]
-    AdapterTensor {
-        /// The adapter's safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// What is wrong and how to mend it.
-        problem: String,
-    },
-    /// Factors of what the base does not have, or of what can't be changed.
-    #[error("{file} changes `{module}`, {problem}")]
-    AdapterModule {
-        /// The adapter's safetensors file.
-        file: PathBuf,
-        /// The module.
-        module: String,
-        /// Why that can't be, and how to mend it.
-        problem: String,
-    },
-    /// Factors of a weight of another shape.
-    #[error(
-        "{file}: tensor `{tensor}` has shape {found:?} where the base needs {expected}. The adapter belongs to another base model: name that one"
-    )]
-    AdapterShape {
-        /// The adapter's safetensors file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The shape that fits.
-        expected: String,
-        /// The shape that it has.
-        found: Vec<usize>,
-    },
-    /// Factors of another rank than their configuration says.
-    #[error(
-        "{file}: the factors of `{module}` have rank {found}, adapter_config.json says {expected}. The two files are of different adapters: copy both from one"
-    )]
-    AdapterRank {
-        /// The adapter's safetensors file.
-        file: PathBuf,
-        /// The module.
-        module: String,
-        /// The rank of its factors.
-        found: usize,
-        /// What `r` or `rank_pattern` says.
-        expected: usize,
-    },
+    /// An adapter cannot be read or applied.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// An option that makes no sense.
     #[error("option `{option}` {problem}")]
     BadOption {

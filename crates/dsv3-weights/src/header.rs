@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::error::shown;
+use crate::error::{HeaderError, shown};
 use crate::{Dtype, WeightsError, json};
 
 /// The longest header that is read; the safetensors format's own bound.
@@ -67,25 +67,28 @@ impl Header {
     /// As [`Header::parse`].
     pub fn parse_named(file: &Path, bytes: &[u8], file_len: u64) -> Result<Self, WeightsError> {
         let Some((prefix, rest)) = bytes.split_first_chunk::<8>() else {
-            return Err(WeightsError::HeaderTruncated {
+            return Err(HeaderError::Truncated {
                 file: file.into(),
                 len: file_len,
-            });
+            }
+            .into());
         };
         if file_len < 8 {
-            return Err(WeightsError::HeaderTruncated {
+            return Err(HeaderError::Truncated {
                 file: file.into(),
                 len: file_len,
-            });
+            }
+            .into());
         }
         let claimed = u64::from_le_bytes(*prefix);
         if claimed > MAX_HEADER_BYTES {
             let limit = MAX_HEADER_BYTES;
-            return Err(WeightsError::HeaderTooLarge {
+            return Err(HeaderError::TooLarge {
                 file: file.into(),
                 claimed,
                 limit,
-            });
+            }
+            .into());
         }
         let available = (file_len - 8).min(rest.len() as u64);
         let Some(text) = usize::try_from(claimed)
@@ -93,15 +96,16 @@ impl Header {
             .filter(|_| claimed <= available)
             .and_then(|n| rest.get(..n))
         else {
-            return Err(WeightsError::HeaderOutOfFile {
+            return Err(HeaderError::OutOfFile {
                 file: file.into(),
                 claimed,
                 available,
-            });
+            }
+            .into());
         };
         let raw: RawHeader = json::check_depth(text)
             .and_then(|()| serde_json::from_slice(text).map_err(|e| json::problem(&e)))
-            .map_err(|problem| WeightsError::HeaderJson {
+            .map_err(|problem| HeaderError::Json {
                 file: file.into(),
                 problem,
             })?;
@@ -129,11 +133,12 @@ fn check_entry(
 ) -> Result<TensorEntry, WeightsError> {
     let tensor = || shown(&name);
     let Some(dtype) = Dtype::from_name(&raw.dtype) else {
-        return Err(WeightsError::UnknownDtype {
+        return Err(HeaderError::UnknownDtype {
             file: file.into(),
             tensor: tensor(),
             dtype: shown(&raw.dtype),
-        });
+        }
+        .into());
     };
     let dims = raw.shape.0;
     // Zero anywhere makes the product zero, yet a later dimension must still fit a usize.
@@ -143,39 +148,43 @@ fn check_entry(
     let shape: Option<Vec<usize>> = dims.iter().map(|d| usize::try_from(*d).ok()).collect();
     let (Some(needed), Some(shape)) = (needed, shape) else {
         let (file, tensor) = (file.into(), tensor());
-        return Err(WeightsError::ShapeOverflow {
+        return Err(HeaderError::ShapeOverflow {
             file,
             tensor,
             shape: dims,
-        });
+        }
+        .into());
     };
     let (begin, end) = raw.data_offsets;
     if begin > end {
-        return Err(WeightsError::OffsetsReversed {
+        return Err(HeaderError::OffsetsReversed {
             file: file.into(),
             tensor: tensor(),
             begin,
             end,
-        });
+        }
+        .into());
     }
     if end - begin != needed {
-        return Err(WeightsError::ShapeBytesMismatch {
+        return Err(HeaderError::ShapeBytesMismatch {
             file: file.into(),
             tensor: tensor(),
             dtype,
             shape: dims,
             needed,
             given: end - begin,
-        });
+        }
+        .into());
     }
     if end > data_len {
-        return Err(WeightsError::OffsetsOutOfFile {
+        return Err(HeaderError::OffsetsOutOfFile {
             file: file.into(),
             tensor: tensor(),
             begin,
             end,
             available: data_len,
-        });
+        }
+        .into());
     }
     Ok(TensorEntry {
         name,
@@ -189,10 +198,11 @@ fn check_entry(
 fn check_names(file: &Path, tensors: &[TensorEntry]) -> Result<(), WeightsError> {
     let mut seen = HashSet::with_capacity(tensors.len());
     match tensors.iter().find(|t| !seen.insert(t.name.as_str())) {
-        Some(t) => Err(WeightsError::DuplicateTensor {
+        Some(t) => Err(HeaderError::DuplicateTensor {
             file: file.into(),
             tensor: shown(&t.name),
-        }),
+        }
+        .into()),
         None => Ok(()),
     }
 }
@@ -203,29 +213,32 @@ fn check_cover(file: &Path, sorted: &[TensorEntry], data_len: u64) -> Result<(),
     for t in sorted.iter().filter(|t| t.begin < t.end) {
         let reached = last.map_or(0, |l| l.end);
         if t.begin < reached {
-            return Err(WeightsError::Overlap {
+            return Err(HeaderError::Overlap {
                 file: file.into(),
                 first: last.map(|l| shown(&l.name)).unwrap_or_default(),
                 second: shown(&t.name),
                 at: t.begin,
-            });
+            }
+            .into());
         }
         if t.begin > reached {
-            return Err(WeightsError::Hole {
+            return Err(HeaderError::Hole {
                 file: file.into(),
                 begin: reached,
                 end: t.begin,
-            });
+            }
+            .into());
         }
         last = Some(t);
     }
     let reached = last.map_or(0, |l| l.end);
     if reached < data_len {
-        return Err(WeightsError::Hole {
+        return Err(HeaderError::Hole {
             file: file.into(),
             begin: reached,
             end: data_len,
-        });
+        }
+        .into());
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use crate::error::shown;
+use crate::error::{HeaderError, IndexError, shown};
 use crate::{WeightsError, json};
 
 /// The longest index that is read; V3.1's has 9 MB.
@@ -31,9 +31,11 @@ impl Index {
     }
 
     pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, WeightsError> {
-        let fault = |problem| WeightsError::IndexJson {
-            file: path.into(),
-            problem,
+        let fault = |problem| {
+            WeightsError::Index(IndexError::Json {
+                file: path.into(),
+                problem,
+            })
         };
         let raw: RawIndex = json::check_depth(text)
             .and_then(|()| serde_json::from_slice(text).map_err(|e| json::problem(&e)))
@@ -49,17 +51,19 @@ impl Index {
         let mut weight_map = HashMap::with_capacity(entries.len());
         for (tensor, file) in entries {
             if !is_plain_file_name(&files[file]) {
-                return Err(WeightsError::IndexPathEscape {
+                return Err(IndexError::PathEscape {
                     file: path.into(),
                     tensor: shown(&tensor),
                     target: shown(&files[file]),
-                });
+                }
+                .into());
             }
             if let Some(tensor) = insert_new(&mut weight_map, tensor, position[file]) {
-                return Err(WeightsError::DuplicateTensor {
+                return Err(HeaderError::DuplicateTensor {
                     file: path.into(),
                     tensor: shown(&tensor),
-                });
+                }
+                .into());
             }
         }
         let files = order.into_iter().map(|old| files[old].clone()).collect();

@@ -56,7 +56,7 @@ pub use convert::{
     ConvertFormat, ConvertOptions, ConvertReport, Importance, Written, convert, merge, prepare,
 };
 pub use dtype::Dtype;
-pub use error::WeightsError;
+pub use error::{AdapterError, HeaderError, IndexError, WeightsError};
 pub use file::{TensorFile, TensorView};
 pub use group::{GroupBits, GroupFormat};
 pub use header::{Header, TensorEntry};

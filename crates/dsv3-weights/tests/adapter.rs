@@ -10,7 +10,7 @@ use std::path::Path;
 use adapters::{WEIGHTS, config, honest, open, pair, shape_of, values, write};
 use common::{Raw, file_bytes, golden};
 use dsv3_weights::adapter::{ADAPTER_CONFIG, ADAPTER_MODEL, factor_names};
-use dsv3_weights::{Adapter, AdapterConfig, Dtype, WeightsError};
+use dsv3_weights::{Adapter, AdapterConfig, AdapterError, Dtype, WeightsError};
 use half::bf16;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -159,7 +159,10 @@ fn attack_a_configuration_that_is_none() {
     ] {
         std::fs::write(dir.path().join(ADAPTER_CONFIG), &text).unwrap();
         let error = Adapter::open(dir.path(), checkpoint.args()).unwrap_err();
-        assert!(matches!(error, WeightsError::AdapterField { .. }));
+        assert!(matches!(
+            error,
+            WeightsError::Adapter(AdapterError::Field { .. })
+        ));
         assert!(error.to_string().len() < 600, "{error}");
     }
     for missing in [ADAPTER_MODEL, ADAPTER_CONFIG] {

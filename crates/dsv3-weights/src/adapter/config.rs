@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::error::shown;
+use crate::error::{AdapterError, shown};
 use crate::{WeightsError, json as reader};
 
 /// The largest rank that is believed.
@@ -73,13 +73,15 @@ impl AdapterConfig {
     /// Reads and checks the text of an `adapter_config.json`; `file` is for messages.
     ///
     /// # Errors
-    /// [`WeightsError::AdapterField`] naming the first field that is missing, impossible, or asks
+    /// [`AdapterError::Field`] naming the first field that is missing, impossible, or asks
     /// for what is not supported.
     pub fn from_json(file: &Path, text: &[u8]) -> Result<Self, WeightsError> {
-        let wrong = |(field, problem): Problem| WeightsError::AdapterField {
-            file: file.into(),
-            field: shown(&field),
-            problem,
+        let wrong = |(field, problem): Problem| {
+            WeightsError::Adapter(AdapterError::Field {
+                file: file.into(),
+                field: shown(&field),
+                problem,
+            })
         };
         let value: Value = reader::check_depth(text)
             .and_then(|()| serde_json::from_slice(text).map_err(|e| reader::problem(&e)))

@@ -1,6 +1,6 @@
 //! Folders, shards and the index between them.
 
-use dsv3_weights::{Checkpoint, Dtype, TensorFile, WeightsError};
+use dsv3_weights::{Checkpoint, Dtype, HeaderError, IndexError, TensorFile, WeightsError};
 use tempfile::TempDir;
 
 use crate::common::{Raw, golden_dir, safetensors_bytes};
@@ -67,7 +67,7 @@ fn an_index_with_a_path_out_of_the_folder() {
         let dir = sharded(&[], &format!(r#"{{"weight_map":{{"w":"{target}"}}}}"#));
         refused!(
             Checkpoint::open(dir.path()),
-            WeightsError::IndexPathEscape { .. },
+            WeightsError::Index(IndexError::PathEscape { .. }),
             "`w`",
             "do not use"
         );
@@ -83,7 +83,7 @@ fn an_index_with_a_missing_shard() {
     );
     refused!(
         Checkpoint::open(dir.path()),
-        WeightsError::MissingShard { tensors: 2, .. },
+        WeightsError::Index(IndexError::MissingShard { tensors: 2, .. }),
         "b.safetensors",
         "2 tensors",
         "Download"
@@ -116,7 +116,11 @@ fn an_index_that_tells_another_story_than_the_shards() {
         let dir = sharded(&shards(), &format!(r#"{{"weight_map":{map}}}"#));
         let opened = Checkpoint::open(dir.path());
         if is_refused {
-            refused!(opened, WeightsError::IndexMismatch { .. }, "index");
+            refused!(
+                opened,
+                WeightsError::Index(IndexError::Mismatch { .. }),
+                "index"
+            );
         } else {
             assert!(opened.is_ok(), "{tensor}");
         }
@@ -127,7 +131,7 @@ fn an_index_that_tells_another_story_than_the_shards() {
     );
     refused!(
         Checkpoint::open(dir.path()),
-        WeightsError::IndexUnlisted { tensor, .. } if tensor == "smuggled",
+        WeightsError::Index(IndexError::Unlisted { tensor, .. }) if tensor == "smuggled",
         "smuggled"
     );
 }
@@ -166,21 +170,21 @@ fn an_index_of_the_wrong_form() {
         let dir = sharded(&[], text);
         refused!(
             Checkpoint::open(dir.path()),
-            WeightsError::IndexJson { .. },
+            WeightsError::Index(IndexError::Json { .. }),
             "index.json"
         );
     }
     let dir = sharded(&[], &"[".repeat(10 << 20));
     refused!(
         Checkpoint::open(dir.path()),
-        WeightsError::IndexJson { .. },
+        WeightsError::Index(IndexError::Json { .. }),
         "nests deeper"
     );
     let twice = r#"{"weight_map":{"x":"a.safetensors","x":"b.safetensors"}}"#;
     let dir = sharded(&[], twice);
     refused!(
         Checkpoint::open(dir.path()),
-        WeightsError::DuplicateTensor { .. },
+        WeightsError::Header(HeaderError::DuplicateTensor { .. }),
         "`x`",
         "index.json"
     );
@@ -226,7 +230,7 @@ fn folders_that_are_no_checkpoints() {
     std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
     refused!(
         Checkpoint::open(dir.path()),
-        WeightsError::HeaderTruncated { .. },
+        WeightsError::Header(HeaderError::Truncated { .. }),
         "0 bytes"
     );
 }

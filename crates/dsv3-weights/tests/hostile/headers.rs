@@ -1,7 +1,7 @@
 //! Headers of safetensors files.
 
 use dsv3_weights::header::MAX_HEADER_BYTES;
-use dsv3_weights::{Dtype, Header, WeightsError};
+use dsv3_weights::{Dtype, Header, HeaderError, WeightsError};
 
 use crate::common::file_bytes;
 use crate::parse;
@@ -30,7 +30,7 @@ fn truncated_before_the_header_length() {
     for len in 0..8 {
         refused!(
             Header::parse(&vec![1; len], len as u64),
-            WeightsError::HeaderTruncated { .. },
+            WeightsError::Header(HeaderError::Truncated { .. }),
             "too short",
             "fetch it again"
         );
@@ -47,7 +47,7 @@ fn truncated_inside_the_header() {
     for len in 8..whole.len() - 1 {
         refused!(
             Header::parse(&whole[..len], len as u64),
-            WeightsError::HeaderOutOfFile { .. },
+            WeightsError::Header(HeaderError::OutOfFile { .. }),
             "cut off"
         );
     }
@@ -68,7 +68,7 @@ fn header_length_of_exabytes() {
         bytes.extend(b"{}");
         refused!(
             Header::parse(&bytes, bytes.len() as u64),
-            WeightsError::HeaderTooLarge { claimed: c, .. } if *c == claimed,
+            WeightsError::Header(HeaderError::TooLarge { claimed: c, .. }) if *c == claimed,
             &claimed.to_string()
         );
     }
@@ -81,7 +81,7 @@ fn header_within_the_bound_but_not_in_the_file() {
     bytes.extend(b"{}");
     refused!(
         Header::parse(&bytes, bytes.len() as u64),
-        WeightsError::HeaderOutOfFile { available: 2, .. },
+        WeightsError::Header(HeaderError::OutOfFile { available: 2, .. }),
         "99999999"
     );
 }
@@ -92,12 +92,12 @@ fn a_file_length_that_the_bytes_do_not_have() {
     let bytes = 100u64.to_le_bytes();
     refused!(
         Header::parse(&bytes, 1 << 40),
-        WeightsError::HeaderOutOfFile { .. },
+        WeightsError::Header(HeaderError::OutOfFile { .. }),
         "100"
     );
     refused!(
         Header::parse(&[0; 64], 3),
-        WeightsError::HeaderTruncated { .. },
+        WeightsError::Header(HeaderError::Truncated { .. }),
         "3 bytes"
     );
 }
@@ -120,7 +120,7 @@ fn header_that_is_not_json() {
     ] {
         refused!(
             parse(text, 0),
-            WeightsError::HeaderJson { .. },
+            WeightsError::Header(HeaderError::Json { .. }),
             "header is not valid"
         );
     }
@@ -128,7 +128,7 @@ fn header_that_is_not_json() {
     bytes[10] = 0xff; // not UTF-8
     refused!(
         Header::parse(&bytes, 16),
-        WeightsError::HeaderJson { .. },
+        WeightsError::Header(HeaderError::Json { .. }),
         "header"
     );
 }
@@ -152,7 +152,7 @@ fn header_of_nested_json() {
     ] {
         refused!(
             parse(&text, 0),
-            WeightsError::HeaderJson { .. },
+            WeightsError::Header(HeaderError::Json { .. }),
             "nests deeper"
         );
     }
@@ -203,7 +203,7 @@ fn tensor_entries_of_the_wrong_form() {
         let text = format!(r#"{{"evil":{entry}}}"#);
         refused!(
             parse(&text, 1),
-            WeightsError::HeaderJson { .. },
+            WeightsError::Header(HeaderError::Json { .. }),
             word,
             "tensor `evil`"
         );
@@ -215,7 +215,7 @@ fn tensor_entries_of_the_wrong_form() {
     ] {
         refused!(
             parse(metadata, 0),
-            WeightsError::HeaderJson { .. },
+            WeightsError::Header(HeaderError::Json { .. }),
             "header is not valid"
         );
     }
@@ -235,7 +235,7 @@ fn duplicate_names_in_one_header() {
         let text = format!(r#"{{"weight":{},"{second}":{}}}"#, entry(0), entry(1));
         refused!(
             parse(&text, 2),
-            WeightsError::DuplicateTensor { tensor, .. } if tensor == "weight",
+            WeightsError::Header(HeaderError::DuplicateTensor { tensor, .. }) if tensor == "weight",
             "`weight`", "twice"
         );
     }
@@ -248,7 +248,7 @@ fn unknown_dtypes() {
         let text = format!(r#"{{"w":{{"dtype":"{dtype}","shape":[1],"data_offsets":[0,1]}}}}"#);
         refused!(
             parse(&text, 1),
-            WeightsError::UnknownDtype { .. },
+            WeightsError::Header(HeaderError::UnknownDtype { .. }),
             "`w`",
             dtype
         );
@@ -268,7 +268,7 @@ fn shapes_that_overflow() {
         let text = format!(r#"{{"w":{{"dtype":"BF16","shape":{shape},"data_offsets":[0,0]}}}}"#);
         refused!(
             parse(&text, 0),
-            WeightsError::ShapeOverflow { .. },
+            WeightsError::Header(HeaderError::ShapeOverflow { .. }),
             "`w`",
             "64 bits"
         );
@@ -289,7 +289,7 @@ fn shapes_that_do_not_fit_their_bytes() {
             format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#);
         refused!(
             parse(&text, bytes),
-            WeightsError::ShapeBytesMismatch { .. },
+            WeightsError::Header(HeaderError::ShapeBytesMismatch { .. }),
             "`w`",
             dtype
         );
@@ -303,7 +303,7 @@ fn a_logical_tensor_of_an_exabyte() {
     let text = format!(r#"{{"w":{{"dtype":"U8","shape":[{n}],"data_offsets":[0,{n}]}}}}"#);
     refused!(
         parse(&text, 4),
-        WeightsError::OffsetsOutOfFile { available: 4, .. },
+        WeightsError::Header(HeaderError::OffsetsOutOfFile { available: 4, .. }),
         "`w`"
     );
 }
@@ -316,7 +316,7 @@ fn offsets_out_of_the_file_and_backwards() {
             format!(r#"{{"w":{{"dtype":"U8","shape":[4],"data_offsets":[{begin},{end}]}}}}"#);
         refused!(
             parse(&text, 4),
-            WeightsError::OffsetsOutOfFile { .. },
+            WeightsError::Header(HeaderError::OffsetsOutOfFile { .. }),
             "`w`",
             "4 bytes of data"
         );
@@ -326,14 +326,18 @@ fn offsets_out_of_the_file_and_backwards() {
             format!(r#"{{"w":{{"dtype":"U8","shape":[4],"data_offsets":[{begin},{end}]}}}}"#);
         refused!(
             parse(&text, 4),
-            WeightsError::OffsetsReversed { .. },
+            WeightsError::Header(HeaderError::OffsetsReversed { .. }),
             "`w`",
             "backwards"
         );
     }
     // A tensor without bytes must not point out of the file either.
     let text = r#"{"w":{"dtype":"U8","shape":[0],"data_offsets":[9,9]}}"#;
-    refused!(parse(text, 0), WeightsError::OffsetsOutOfFile { .. }, "`w`");
+    refused!(
+        parse(text, 0),
+        WeightsError::Header(HeaderError::OffsetsOutOfFile { .. }),
+        "`w`"
+    );
 }
 
 /// Thousands of tensors on one megabyte: a small file that loads as a huge model.
@@ -356,7 +360,7 @@ fn overlapping_tensors() {
     ] {
         refused!(
             parse(&pair(a, b), 8),
-            WeightsError::Overlap { .. },
+            WeightsError::Header(HeaderError::Overlap { .. }),
             "`first`",
             "`second`",
             "overlap"
@@ -371,30 +375,30 @@ fn bytes_that_belong_to_no_tensor() {
     let text = r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}"#;
     refused!(
         parse(text, 4),
-        WeightsError::Hole {
+        WeightsError::Header(HeaderError::Hole {
             begin: 0,
             end: 2,
             ..
-        },
+        }),
         "belong to no tensor"
     );
     let text = r#"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#;
     refused!(
         parse(text, 3),
-        WeightsError::Hole {
+        WeightsError::Header(HeaderError::Hole {
             begin: 2,
             end: 3,
             ..
-        },
+        }),
         "belong to no tensor"
     );
     refused!(
         parse("{}", 1),
-        WeightsError::Hole {
+        WeightsError::Header(HeaderError::Hole {
             begin: 0,
             end: 1,
             ..
-        },
+        }),
         "belong to no tensor"
     );
 }
@@ -404,13 +408,21 @@ fn bytes_that_belong_to_no_tensor() {
 fn names_that_would_flood_or_fool_a_terminal() {
     let name = format!("\\u001b[2J{}", "n".repeat(1 << 20));
     let text = format!(r#"{{"{name}":{{"dtype":"X","shape":[],"data_offsets":[0,0]}}}}"#);
-    refused!(parse(&text, 0), WeightsError::UnknownDtype { .. }, "…");
+    refused!(
+        parse(&text, 0),
+        WeightsError::Header(HeaderError::UnknownDtype { .. }),
+        "…"
+    );
     let text = format!(r#"{{"a":{{"dtype":"{name}","shape":[],"data_offsets":[0,0]}}}}"#);
-    refused!(parse(&text, 0), WeightsError::UnknownDtype { .. }, "…");
+    refused!(
+        parse(&text, 0),
+        WeightsError::Header(HeaderError::UnknownDtype { .. }),
+        "…"
+    );
     let text = format!(r#"{{"a":{{"{name}":1,"dtype":"{name}"}}}}"#);
     refused!(
         parse(&text, 0),
-        WeightsError::HeaderJson { .. },
+        WeightsError::Header(HeaderError::Json { .. }),
         "missing field"
     );
 }
