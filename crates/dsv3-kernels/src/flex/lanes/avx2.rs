@@ -8,7 +8,9 @@ use std::arch::x86_64::{__m128i, __m256, __m256i, _mm256_cvtph_ps};
 use bytemuck::cast;
 use pulp::x86::V3;
 
-use super::{E4M3_BITS, Kernel, LANES, Lanes, NAN_CODE, Sixteen, WORDS, WholeRows};
+use super::{
+    E4M3_BITS, I8_BASE, INT4_BASE, Kernel, LANES, Lanes, NAN_CODE, Sixteen, WORDS, WholeRows,
+};
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +27,6 @@ impl Eq for Avx2 {}
 /// Lanes 0 to 7, and 8 to 15. What is done to each is written twice or in a function: a closure is
 /// compiled for the plain target, and where it is not inlined its instructions are calls.
 type Halves = [__m256; 2];
-
-/// What a code 0 of i8 has before it is scaled: 2^15 + 128.
-const I8_BASE: f32 = 32_896.0;
-
-/// What a code 8 of int4 has before it is scaled: 2^7 + 8.
-const INT4_BASE: f32 = 136.0;
 
 /// No byte of a word.
 const NOWHERE: usize = 4;

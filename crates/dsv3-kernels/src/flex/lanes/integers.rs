@@ -124,6 +124,7 @@ impl<'a, const N: usize, const T: usize> WholeRows<'a, N, T> {
     /// # Panics
     ///
     /// Where one of them lies behind the last one.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(super) fn some<const M: usize>(&self, row: usize, unit: usize) -> &'a [[u8; N]; M] {

@@ -47,6 +47,15 @@ const INT4_VALUES: [f32; LANES] = [
     -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
 ];
 
+/// What a code 0 of i8 has before it is scaled, where that is done by one fused multiplication:
+/// 2^15 + 128.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const I8_BASE: f32 = 32_896.0;
+
+/// The same of a code 8 of int4: 2^7 + 8.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const INT4_BASE: f32 = 136.0;
+
 /// One instruction set's sixteen lanes.
 pub(in crate::flex) trait Lanes: Copy {
     /// Whether there are as many registers of sixteen lanes as AVX-512 has. Elsewhere a quarter of
@@ -294,9 +303,12 @@ pub(in crate::flex) enum InstructionSet {
     /// The same, VBMI, GFNI and BF16, as AMD's cores do best. Intel's do the one before better.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(avx512::Avx512<{ avx512::BF16 }>),
-    /// NEON with half precision.
+    /// NEON.
     #[cfg(target_arch = "aarch64")]
-    Neon(neon::Neon),
+    Neon(neon::Neon<{ neon::BASE }>),
+    /// The same and dot products of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neon::Neon<{ neon::DOT }>),
 }
 
 impl InstructionSet {
@@ -311,7 +323,10 @@ impl InstructionSet {
             sets.extend(avx2::Avx2::detect().map(InstructionSet::Avx2));
         }
         #[cfg(target_arch = "aarch64")]
-        sets.extend(neon::Neon::detect().map(InstructionSet::Neon));
+        {
+            sets.extend(neon::Neon::detect().map(InstructionSet::NeonDot));
+            sets.extend(neon::Neon::detect().map(InstructionSet::Neon));
+        }
         sets.push(InstructionSet::Portable);
         sets
     }
@@ -361,6 +376,8 @@ impl InstructionSet {
             InstructionSet::Avx512Bf16(lanes) => lanes.compiled(kernel),
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon(lanes) => lanes.compiled(kernel),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::NeonDot(lanes) => lanes.compiled(kernel),
         }
     }
 }

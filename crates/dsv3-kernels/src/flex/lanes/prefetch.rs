@@ -11,6 +11,7 @@ pub(in crate::flex) enum Cache {
     /// A core's first one, whose account of what has been asked for and is not there yet is short.
     First,
     /// A core's second one.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     Second,
 }
 

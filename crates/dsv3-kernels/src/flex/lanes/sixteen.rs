@@ -94,6 +94,7 @@ impl<'a> Sixteen<'a> {
     /// # Safety
     ///
     /// The rows [`have`](Self::have) `from + M * N` bytes.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(super) unsafe fn parts<const N: usize, const M: usize>(
