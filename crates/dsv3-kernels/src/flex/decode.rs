@@ -123,6 +123,9 @@ pub(super) trait Decode: Copy {
     /// Whether AVX-512's registers meet five tokens at once sooner than four: where decoding is dear.
     const PREFERS_FIVE: bool = false;
 
+    /// Whether values are pairs of bf16.
+    const PAIRS: bool = false;
+
     /// How many.
     fn units(&self) -> usize;
     /// Units that share a scale: all, where there is none.

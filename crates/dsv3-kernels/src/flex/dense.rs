@@ -138,6 +138,8 @@ impl DenseProduct {
 
 /// Words of four bytes, multiplied and added up.
 trait Dot {
+    /// Whether a word is bytes, and not a pair of bf16.
+    const BYTES: bool;
     /// A sum in each lane.
     type Sum<L: Lanes>: Copy;
     /// Nothing summed yet.
@@ -152,6 +154,7 @@ trait Dot {
 struct Bytes;
 
 impl Dot for Bytes {
+    const BYTES: bool = true;
     type Sum<L: Lanes> = L::I;
 
     #[inline(always)]
@@ -174,6 +177,7 @@ impl Dot for Bytes {
 struct Pairs;
 
 impl Dot for Pairs {
+    const BYTES: bool = false;
     type Sum<L: Lanes> = L::F;
 
     #[inline(always)]
@@ -204,6 +208,8 @@ struct Panel<'a, D> {
 }
 
 impl<D: Dot> Kernel for Panel<'_, D> {
+    const BYTES: bool = D::BYTES;
+    const PAIRS: bool = !D::BYTES;
     type Output = ();
 
     #[inline(always)]

@@ -65,6 +65,7 @@ pub(super) struct IntegerDots<'a, 'y> {
 }
 
 impl Kernel for IntegerDots<'_, '_> {
+    const BYTES: bool = true;
     type Output = ();
 
     #[inline(always)]

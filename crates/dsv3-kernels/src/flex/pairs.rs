@@ -97,6 +97,7 @@ impl<'a> Bf16Pairs<'a> {
 }
 
 impl Decode for Bf16Pairs<'_> {
+    const PAIRS: bool = true;
     const AHEAD: usize = AHEAD_BYTES / (2 * COLUMNS);
     /// Decoding is one instruction, which a buffer would cost as well.
     const WIDE_BUFFERED_FROM: usize = 65;
@@ -124,6 +125,7 @@ impl Decode for Bf16Pairs<'_> {
 pub(super) type Fp8Pairs<'a> = Fp8<'a, COLUMNS>;
 
 impl Decode for Fp8Pairs<'_> {
+    const PAIRS: bool = true;
     const AHEAD: usize = AHEAD_BYTES / COLUMNS;
     const WIDE_BUFFERED_FROM: usize = 26;
     const PREFERS_FIVE: bool = true;

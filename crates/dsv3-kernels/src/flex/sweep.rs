@@ -22,6 +22,7 @@ pub(super) struct Each<'a, 'y, F> {
 }
 
 impl<D: Decode, F: Fn(usize) -> D> Kernel for Each<'_, '_, F> {
+    const PAIRS: bool = D::PAIRS;
     type Output = ();
 
     #[inline(always)]
@@ -52,6 +53,7 @@ pub(super) struct PairsInBlocks<'a, 'y> {
 }
 
 impl Kernel for PairsInBlocks<'_, '_> {
+    const PAIRS: bool = true;
     type Output = ();
 
     #[inline(always)]

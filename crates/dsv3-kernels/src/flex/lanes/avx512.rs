@@ -59,6 +59,11 @@ impl<const LEVEL: u8> Avx512<LEVEL> {
         V4::try_new().filter(|_| has).map(Avx512)
     }
 
+    /// What all levels have.
+    pub(super) fn base(self) -> Avx512<BASE> {
+        Avx512(self.0)
+    }
+
     #[inline(always)]
     fn words(self, word: u32) -> __m512i {
         cast([word; LANES])

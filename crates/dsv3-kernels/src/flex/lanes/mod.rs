@@ -273,6 +273,13 @@ pub(in crate::flex) trait Lanes: Copy {
 /// Something to be compiled for each instruction set. `run` and all that it calls must be
 /// `#[inline(always)]`: what is not inlined is not compiled for the set.
 pub(in crate::flex) trait Kernel {
+    /// Whether it multiplies bytes. Dot products of bytes (VNNI, SDOT) are of no use to others, which
+    /// are not compiled once more for sets that add them.
+    const BYTES: bool = false;
+    /// Whether it multiplies pairs of bf16. It is compiled for sets that
+    /// [prefer](InstructionSet::prefers_pairs) them, and in plain Rust, their oracle, which stands in for
+    /// all others.
+    const PAIRS: bool = false;
     /// What comes of it.
     type Output;
     /// Do it.
@@ -364,6 +371,10 @@ impl InstructionSet {
     /// place that it is inlined to.
     #[inline(never)]
     pub(in crate::flex) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        // Branches on constants: what is not taken is not compiled.
+        if K::PAIRS {
+            return self.run_pairs(kernel);
+        }
         match self {
             InstructionSet::Portable => portable::Portable.compiled(kernel),
             #[cfg(target_arch = "x86_64")]
@@ -371,13 +382,32 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512(lanes) => lanes.compiled(kernel),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Vnni(lanes) => lanes.compiled(kernel),
+            InstructionSet::Avx512Vnni(lanes) => {
+                if K::BYTES {
+                    return lanes.compiled(kernel);
+                }
+                lanes.base().compiled(kernel)
+            }
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16(lanes) => lanes.compiled(kernel),
             #[cfg(target_arch = "aarch64")]
             InstructionSet::Neon(lanes) => lanes.compiled(kernel),
             #[cfg(target_arch = "aarch64")]
-            InstructionSet::NeonDot(lanes) => lanes.compiled(kernel),
+            InstructionSet::NeonDot(lanes) => {
+                if K::BYTES {
+                    return lanes.compiled(kernel);
+                }
+                lanes.base().compiled(kernel)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn run_pairs<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Bf16(lanes) => lanes.compiled(kernel),
+            _ => portable::Portable.compiled(kernel),
         }
     }
 }

@@ -47,6 +47,11 @@ impl<const LEVEL: u8> Neon<LEVEL> {
         pulp::aarch64::Neon::try_new().filter(|_| has).map(Neon)
     }
 
+    /// What both levels have.
+    pub(super) fn base(self) -> Neon<BASE> {
+        Neon(self.0)
+    }
+
     /// Two times eight words of 16 bits, each as the upper half of a word.
     #[inline(always)]
     fn upper(self, words: [uint16x8_t; 2]) -> Quarters {
@@ -265,17 +270,26 @@ impl<const LEVEL: u8> Lanes for Neon<LEVEL> {
         of: &WholeRows<'_, { 2 * LANES }, T>,
         sums: &mut [Self::F; T],
     ) {
+        let codes = #[inline(always)]
+        |row: &[u8; 2 * LANES]| cast(*row);
+        let start = |_, _| 0;
         match of.has_groups_of(2) {
-            true => self.int8_groups::<T, 2>(of, sums),
-            false => self.int8_groups::<T, 0>(of, sums),
+            true => self.groups::<_, T, 2>(of, codes, start, sums),
+            false => self.groups::<_, T, 0>(of, codes, start, sums),
         }
     }
 
     #[inline(always)]
     fn int4_rows<const T: usize>(self, of: &WholeRows<'_, LANES, T>, sums: &mut [Self::F; T]) {
+        let codes = #[inline(always)]
+        |row: &[u8; LANES]| {
+            let [lower, upper] = self.halves(cast(*row));
+            [cast(lower), cast(upper)]
+        };
+        let start = |t, group| of.start(t, group);
         match of.has_groups_of(1) {
-            true => self.int4_groups::<T, 1>(of, sums),
-            false => self.int4_groups::<T, 0>(of, sums),
+            true => self.groups::<_, T, 1>(of, codes, start, sums),
+            false => self.groups::<_, T, 0>(of, codes, start, sums),
         }
     }
 

@@ -109,6 +109,7 @@ fn sixteen_sums_are_those_of_one_at_a_time() {
 fn whole_numbers_are_summed_exactly_on_every_set() {
     struct Dot<'a>(&'a [u8; WORDS], [i8; 4]);
     impl Kernel for Dot<'_> {
+        const BYTES: bool = true;
         /// The sums, and whether codes have signs.
         type Output = ([f32; LANES], bool);
         #[inline(always)]
@@ -145,6 +146,7 @@ fn whole_numbers_are_summed_exactly_on_every_set() {
 fn eight_words_of_four_bits_are_as_one_after_the_other() {
     struct Eight<'a>(&'a [[[u8; WORDS]; 2]; 8], [&'a [[i8; 4]; 8]; 2]);
     impl Kernel for Eight<'_> {
+        const BYTES: bool = true;
         type Output = [[[[f32; LANES]; 2]; 2]; 2];
         #[inline(always)]
         fn run<L: Lanes>(self, l: L) -> Self::Output {
@@ -192,6 +194,7 @@ fn rows_of_whole_numbers_are_summed_exactly_on_every_set() {
     /// `[int8 and int4, tokens, rows]`
     type Sums = [[[f32; LANES]; 2]; 2];
     impl Kernel for Rows<'_> {
+        const BYTES: bool = true;
         type Output = Sums;
         #[inline(always)]
         fn run<L: Lanes>(self, l: L) -> Sums {

@@ -79,67 +79,35 @@ impl<const LEVEL: u8> Neon<LEVEL> {
         simd.vpaddq_s32(low, high)
     }
 
-    /// Groups as [`WholeRows::first`] has them, four rows at a time.
+    /// Groups as [`WholeRows::first`] has them, four rows at a time: two registers of `codes` a unit, to
+    /// what a token's sums over a group `start` with.
     #[inline(always)]
-    pub(super) fn int8_groups<const T: usize, const UNITS: usize>(
+    pub(super) fn groups<const N: usize, const T: usize, const UNITS: usize>(
         self,
-        of: &WholeRows<'_, { 2 * LANES }, T>,
-        sums: &mut [Quarters; T],
-    ) {
-        for group in 0..of.groups() {
-            let (first, units) = of.first::<UNITS>(group);
-            for unit in 0..units {
-                of.ask::<Self>(first + unit);
-            }
-            let mut whole = [self.whole(0); T];
-            for i in 0..4 {
-                let mut words = [self.whole(0); T];
-                for unit in first..first + units {
-                    for r in 0..4 {
-                        let codes: [int8x16_t; 2] = cast(*of.row(4 * i + r, unit));
-                        for (t, words) in words.iter_mut().enumerate() {
-                            let x: [int8x16_t; 2] = cast(*of.x(t, unit));
-                            words[r] = self.dot_any(words[r], codes[0], x[0]);
-                            words[r] = self.dot_any(words[r], codes[1], x[1]);
-                        }
-                    }
-                }
-                for (whole, words) in whole.iter_mut().zip(words) {
-                    whole[i] = self.added(words);
-                }
-            }
-            for (t, (sum, whole)) in sums.iter_mut().zip(whole).enumerate() {
-                *sum = self.mul_add(self.to_float(whole), of.factor(self, t, group), *sum);
-            }
-        }
-    }
-
-    /// The same of four-bit codes.
-    #[inline(always)]
-    pub(super) fn int4_groups<const T: usize, const UNITS: usize>(
-        self,
-        of: &WholeRows<'_, LANES, T>,
+        of: &WholeRows<'_, N, T>,
+        codes: impl Fn(&[u8; N]) -> [int8x16_t; 2],
+        start: impl Fn(usize, usize) -> i32,
         sums: &mut [Quarters; T],
     ) {
         let simd = self.0.neon;
         for group in 0..of.groups() {
             let (first, units) = of.first::<UNITS>(group);
-            for unit in 0..units {
-                of.ask::<Self>(first + unit);
+            for unit in first..first + units {
+                of.ask::<Self>(unit);
             }
             let mut whole = [self.whole(0); T];
             for (t, whole) in whole.iter_mut().enumerate() {
-                *whole = self.whole(of.start(t, group));
+                *whole = self.whole(start(t, group));
             }
             for i in 0..4 {
                 let mut words = [self.whole(0); T];
                 for unit in first..first + units {
                     for r in 0..4 {
-                        let [lower, upper] = self.halves(cast(*of.row(4 * i + r, unit)));
+                        let codes = codes(of.row(4 * i + r, unit));
                         for (t, words) in words.iter_mut().enumerate() {
                             let x: [int8x16_t; 2] = cast(*of.x(t, unit));
-                            words[r] = self.dot_any(words[r], cast(lower), x[0]);
-                            words[r] = self.dot_any(words[r], cast(upper), x[1]);
+                            words[r] = self.dot_any(words[r], codes[0], x[0]);
+                            words[r] = self.dot_any(words[r], codes[1], x[1]);
                         }
                     }
                 }
