@@ -270,8 +270,7 @@ impl<const LEVEL: u8> Lanes for Neon<LEVEL> {
         of: &WholeRows<'_, { 2 * LANES }, T>,
         sums: &mut [Self::F; T],
     ) {
-        let codes = #[inline(always)]
-        |row: &[u8; 2 * LANES]| cast(*row);
+        let codes = |row: &[u8; 2 * LANES]| cast(*row);
         let start = |_, _| 0;
         match of.has_groups_of(2) {
             true => self.groups::<_, T, 2>(of, codes, start, sums),
@@ -281,8 +280,7 @@ impl<const LEVEL: u8> Lanes for Neon<LEVEL> {
 
     #[inline(always)]
     fn int4_rows<const T: usize>(self, of: &WholeRows<'_, LANES, T>, sums: &mut [Self::F; T]) {
-        let codes = #[inline(always)]
-        |row: &[u8; LANES]| {
+        let codes = |row: &[u8; LANES]| {
             let [lower, upper] = self.halves(cast(*row));
             [cast(lower), cast(upper)]
         };
