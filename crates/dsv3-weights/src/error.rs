@@ -96,6 +96,14 @@ pub enum WeightsError {
     /// The header of a safetensors file lies.
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// One name stands twice in one header, or in one index.
+    #[error("{file}: tensor `{tensor}` is listed twice. Only its writer can say which is meant")]
+    DuplicateTensor {
+        /// The safetensors file, or the index.
+        file: PathBuf,
+        /// The name.
+        tensor: String,
+    },
     /// One name stands in two shards.
     #[error(
         "tensor `{tensor}` is in both {first} and {second}. Two downloads may be mixed in one folder: remove the stale shards"

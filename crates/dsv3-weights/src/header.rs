@@ -198,11 +198,10 @@ fn check_entry(
 fn check_names(file: &Path, tensors: &[TensorEntry]) -> Result<(), WeightsError> {
     let mut seen = HashSet::with_capacity(tensors.len());
     match tensors.iter().find(|t| !seen.insert(t.name.as_str())) {
-        Some(t) => Err(HeaderError::DuplicateTensor {
+        Some(t) => Err(WeightsError::DuplicateTensor {
             file: file.into(),
             tensor: shown(&t.name),
-        }
-        .into()),
+        }),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use crate::error::{HeaderError, IndexError, shown};
+use crate::error::{IndexError, shown};
 use crate::{WeightsError, json};
 
 /// The longest index that is read; V3.1's has 9 MB.
@@ -59,11 +59,10 @@ impl Index {
                 .into());
             }
             if let Some(tensor) = insert_new(&mut weight_map, tensor, position[file]) {
-                return Err(HeaderError::DuplicateTensor {
+                return Err(WeightsError::DuplicateTensor {
                     file: path.into(),
                     tensor: shown(&tensor),
-                }
-                .into());
+                });
             }
         }
         let files = order.into_iter().map(|old| files[old].clone()).collect();

@@ -122,7 +122,6 @@ pub(super) trait Decode: Copy {
     const NARROW_BUFFERED_FROM: usize = 17;
     /// Whether AVX-512's registers meet five tokens at once sooner than four: where decoding is dear.
     const PREFERS_FIVE: bool = false;
-
     /// Whether values are pairs of bf16.
     const PAIRS: bool = false;
 

@@ -50,14 +50,6 @@ pub enum HeaderError {
         /// What the JSON reader found, with the tensor where known, line and column.
         problem: String,
     },
-    /// One name stands twice in one header.
-    #[error("{file}: tensor `{tensor}` is listed twice. Only its writer can say which is meant")]
-    DuplicateTensor {
-        /// The safetensors file.
-        file: PathBuf,
-        /// The name.
-        tensor: String,
-    },
     /// A dtype that this crate cannot measure.
     #[error("{file}: tensor `{tensor}` has unknown dtype `{dtype}`")]
     UnknownDtype {

@@ -184,7 +184,7 @@ fn an_index_of_the_wrong_form() {
     let dir = sharded(&[], twice);
     refused!(
         Checkpoint::open(dir.path()),
-        WeightsError::Header(HeaderError::DuplicateTensor { .. }),
+        WeightsError::DuplicateTensor { .. },
         "`x`",
         "index.json"
     );

@@ -235,7 +235,7 @@ fn duplicate_names_in_one_header() {
         let text = format!(r#"{{"weight":{},"{second}":{}}}"#, entry(0), entry(1));
         refused!(
             parse(&text, 2),
-            WeightsError::Header(HeaderError::DuplicateTensor { tensor, .. }) if tensor == "weight",
+            WeightsError::DuplicateTensor { tensor, .. } if tensor == "weight",
             "`weight`", "twice"
         );
     }

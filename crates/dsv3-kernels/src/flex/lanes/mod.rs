@@ -402,6 +402,7 @@ impl InstructionSet {
         }
     }
 
+    /// The same for pairs, as [`Kernel::PAIRS`] says.
     #[inline(always)]
     fn run_pairs<K: Kernel>(self, kernel: K) -> K::Output {
         match self {

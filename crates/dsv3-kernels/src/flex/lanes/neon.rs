@@ -91,6 +91,14 @@ impl<const LEVEL: u8> Neon<LEVEL> {
         let high = simd.vaddq_f32(value[1], value[3]);
         simd.vaddq_f32(low, high)
     }
+
+    /// The larger one of each code without its sign and what its place in `so_far` has.
+    #[inline(always)]
+    fn larger_of(self, so_far: int32x4_t, codes: uint8x16_t) -> int32x4_t {
+        let simd = self.0.neon;
+        let sizes = simd.vandq_u8(codes, cast([NAN_CODE; LANES]));
+        cast(simd.vmaxq_u8(cast(so_far), sizes))
+    }
 }
 
 impl<const LEVEL: u8> Lanes for Neon<LEVEL> {
@@ -326,15 +334,5 @@ impl<const LEVEL: u8> Lanes for Neon<LEVEL> {
         let fours = self.fours(value);
         let twos = simd.vadd_f32(simd.vget_low_f32(fours), simd.vget_high_f32(fours));
         simd.vpadds_f32(twos)
-    }
-}
-
-impl<const LEVEL: u8> Neon<LEVEL> {
-    /// The larger one of each code without its sign and what its place in `so_far` has.
-    #[inline(always)]
-    fn larger_of(self, so_far: int32x4_t, codes: uint8x16_t) -> int32x4_t {
-        let simd = self.0.neon;
-        let sizes = simd.vandq_u8(codes, cast([NAN_CODE; LANES]));
-        cast(simd.vmaxq_u8(cast(so_far), sizes))
     }
 }

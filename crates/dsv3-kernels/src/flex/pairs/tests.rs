@@ -93,7 +93,7 @@ fn sets() -> impl Iterator<Item = InstructionSet> {
     sets.filter(|set| set.prefers_pairs() || *set == InstructionSet::Portable)
 }
 
-/// Pairs on every set against f32 in plain Rust.
+/// Pairs on each of them against f32 in plain Rust.
 fn same_bits(x: &[f32], rows: &Rows, tokens: usize) -> Result<(), TestCaseError> {
     prop_assert!(rows.are_pairs());
     let x = Activated::new(x, tokens);
