@@ -5,7 +5,8 @@
 
 Installs nothing: an engine that isn't there is named as missing. Every engine runs once a round, so
 that what changes on the machine in the course of the run meets all of them. Nothing else should run
-meanwhile. docs/benchmarks.md says how to make a checkpoint that all can read.
+meanwhile. Ctrl-C ends with what was measured so far. docs/benchmarks.md says how to make a
+checkpoint that all can read.
 """
 
 import argparse
@@ -20,6 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# The exit status after Ctrl-C, as shells have it: 128 and SIGINT's number.
+INTERRUPTED = 130
+
 # Run by the interpreter of --python. Prints {"prefill": tokens/s, "decode": tokens/s}.
 TRANSFORMERS = """
 import json, sys, time, torch
@@ -29,13 +33,16 @@ torch.set_num_threads(threads)
 net = DeepseekV3ForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()
 ids = torch.randint(net.config.vocab_size, (1, max(prompt, depth, 1)))
 said = {}
+def read(length):
+    # The head for the last token alone, as the other engines compute it.
+    return net(ids[:, :length], use_cache=True, logits_to_keep=1).past_key_values
 with torch.inference_mode():
-    net(ids[:, :16])
+    read(16)
     begin = time.perf_counter()
-    cache = net(ids[:, :prompt], use_cache=True).past_key_values
+    cache = read(prompt)
     said["prefill"] = prompt / (time.perf_counter() - begin)
     if depth != prompt:
-        cache = net(ids[:, :depth], use_cache=True).past_key_values if depth else None
+        cache = read(depth) if depth else None
     token = ids[:, :1]
     begin = time.perf_counter()
     for _ in range(decode):
@@ -46,14 +53,19 @@ print(json.dumps(said))
 """
 
 VLLM = """
-import json, os, sys, time
+import json, os, random, sys, time
 model, threads, prompt, decode, depth = sys.argv[1], *map(int, sys.argv[2:])
 os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{threads - 1}"
 from vllm import LLM, SamplingParams
 net = LLM(model=model, dtype="bfloat16", skip_tokenizer_init=True, enable_prefix_caching=False,
           max_model_len=max(prompt, depth) + decode + 16)
+with open(os.path.join(model, "config.json")) as file:
+    vocabulary = json.load(file)["vocab_size"]
+# Equal tokens would all choose the same experts. No prefix is cached: each run reads all of its own.
+seeded = random.Random(1)
+prompt_ids = [seeded.randrange(vocabulary) for _ in range(max(prompt, depth, 16))]
 def run(length, tokens):
-    ids = {"prompt_token_ids": [7] * max(length, 1)}
+    ids = {"prompt_token_ids": prompt_ids[:max(length, 1)]}
     how = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
     begin = time.perf_counter()
     net.generate([ids], how, use_tqdm=False)
@@ -67,12 +79,28 @@ print(json.dumps({"prefill": prompt / one, "decode": decode / (all - first)}))
 
 def output(command, **how):
     """What a command says on stdout; None, and its last words on stderr, where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, **how)
-    if done.returncode == 0:
-        return done.stdout
-    last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-    print(f"  {command[0]} failed: {''.join(last)}", file=sys.stderr)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, **how)
+    except OSError as error:
+        why = error.strerror or repr(error)
+    else:
+        if done.returncode == 0:
+            return done.stdout
+        why = "".join((done.stderr or done.stdout).strip().splitlines()[-1:])
+    print(f"  {command[0]} failed: {why or f'exit status {done.returncode}'}", file=sys.stderr)
     return None
+
+
+def tails(paths):
+    """Of each path as much of its end as no other one has: its name, or with the folders before it."""
+    whole = {path: Path(os.path.abspath(path)).parts for path in paths}
+
+    def tail(own):
+        others = set(whole.values()) - {own}
+        ends = (own[-n:] for n in range(1, len(own) + 1))
+        return str(Path(*next(end for end in ends if all(o[-len(end):] != end for o in others))))
+
+    return {path: tail(own) for path, own in whole.items()}
 
 
 class Dsv3:
@@ -80,14 +108,14 @@ class Dsv3:
 
     def __init__(self, args, model, *flags):
         self.args, self.model, self.flags = args, model, flags
-        self.name = " ".join([f"dsv3, {model.name}", *flags])
+        self.name = " ".join([f"dsv3, {args.names[model]}", *flags])
         self.bandwidth = []
         # Of what memory gave around each decoding.
         self.shares = []
 
     def missing(self):
-        if not self.args.dsv3.exists():
-            return f"{self.args.dsv3}: cargo build --release -p dsv3-cli"
+        if not shutil.which(self.args.dsv3):
+            return f"no program {self.args.dsv3}: cargo build --release -p dsv3-cli"
         return None if self.model.exists() else f"no checkpoint in {self.model}"
 
     def run(self):
@@ -113,12 +141,12 @@ class LlamaCpp:
 
     def __init__(self, args, gguf):
         self.args, self.gguf = args, gguf
-        self.name = f"llama.cpp, {gguf.name if gguf else 'no file'}"
-        self.program = args.llama_bench or shutil.which("llama-bench")
+        self.name = f"llama.cpp, {args.names[gguf] if gguf else 'no file'}"
+        self.program = args.llama_bench
 
     def missing(self):
-        if not self.program:
-            return "no llama-bench on the path (--llama-bench)"
+        if not shutil.which(self.program):
+            return f"no program {self.program} (--llama-bench)"
         if not self.gguf:
             return "no GGUF file (--gguf)"
         return None if self.gguf.exists() else f"no file {self.gguf}"
@@ -142,8 +170,9 @@ class Python:
         self.name = f"{package}, bf16"
 
     def missing(self):
-        found = subprocess.run([self.args.python, "-c", f"import {self.package}"], capture_output=True)
-        if found.returncode:
+        if not shutil.which(self.args.python):
+            return f"no interpreter {self.args.python} (--python)"
+        if output([self.args.python, "-c", f"import {self.package}"]) is None:
             return f"{self.args.python} has no {self.package} (--python)"
         return None if self.args.model.exists() else f"no checkpoint in {self.args.model}"
 
@@ -175,6 +204,10 @@ def spread(values, unit):
     return f"{statistics.median(values):.1f} ({min(values):.1f}–{max(values):.1f}){unit}"
 
 
+def rounds(count):
+    return f"{count} round{'s' if count != 1 else ''}"
+
+
 def machine():
     """The processor's name and how many cores there are."""
     try:
@@ -190,29 +223,53 @@ def commit():
     return text.strip() if text else "unknown"
 
 
+def turn(engine):
+    """What an engine measures in one turn; None, and why on stderr, where it can't be read."""
+    try:
+        return engine.run()
+    except (ValueError, LookupError, StopIteration) as error:
+        print(f"  {engine.name} said what can't be read: {error!r}", file=sys.stderr)
+        return None
+
+
 def report(args, engines, results, missing):
-    """The table, in markdown."""
+    """The table, in markdown. The results lie in the engines' order, each with its runs so far."""
+    whole = min(map(len, results))
+    stopped = whole < args.rounds
     ours = [engine for engine in engines if isinstance(engine, Dsv3)]
     bandwidth = [b for engine in ours for b in engine.bandwidth if b]
     lines = [
         f"{machine()}, {args.threads} threads, dsv3 at `{commit()}`. Prompt of {args.prompt}, "
-        f"{args.decode} tokens after {args.depth}; tokens/s, median of {args.rounds} rounds "
-        "(slowest–fastest), engines in turns.",
+        f"{args.decode} tokens after {args.depth}; tokens/s, median of "
+        f"{'the rounds done' if stopped else rounds(whole)} (slowest–fastest), engines in turns.",
         "",
     ]
+    if stopped:
+        begun = sum(len(runs) > whole for runs in results)
+        lines += [
+            f"**Stopped after {whole} of {rounds(args.rounds)}**, in the next one after {begun} of "
+            f"{len(engines)} engines.",
+            "",
+        ]
     if bandwidth:
         lines += [f"Memory read in the same run: {spread(bandwidth, ' GB/s')}.", ""]
     lines += [
         "| engine | prefill | decode | decode, share of memory |",
         "|---|---|---|---|",
     ]
-    for engine in engines:
-        runs = [run for run in results[engine.name] if run]
-        cells = [spread([run[kind] for run in runs if kind in run], "") for kind in ("prefill", "decode")]
+    failed = []
+    for engine, tries in zip(engines, results):
+        runs = [run for run in tries if run]
+        cells = [
+            spread([run[kind] for run in runs if kind in run], "") if tries else "not run"
+            for kind in ("prefill", "decode")
+        ]
+        if 0 < len(runs) < len(tries):
+            failed.append(f"- {engine.name}: failed in {len(tries) - len(runs)} of {rounds(len(tries))}")
         shares = getattr(engine, "shares", None)
         share = f"{statistics.median(shares):.0f} %" if shares else ""
         lines.append(f"| {engine.name} | {cells[0]} | {cells[1]} | {share} |")
-    lines += ["", *(f"- {name}: {why}" for name, why in missing)]
+    lines += ["", *failed, *(f"- {name}: {why}" for name, why in missing)]
     lines += ["", "`" + " ".join(["benches/side_by_side/run.py", *sys.argv[1:]]) + "`", ""]
     return "\n".join(lines)
 
@@ -226,8 +283,9 @@ def main():
     add("--also", type=Path, action="append", default=[], help="more checkpoints for dsv3: fp8, int8, int4")
     add("--w8a8", type=Path, action="append", default=[], help="and these with --w8a8: activations in 8 bits")
     add("--gguf", type=Path, action="append", default=[], help="the same weights for llama.cpp, once or more")
-    add("--dsv3", type=Path, default=ROOT / "target/release/dsv3", help="the program")
-    add("--llama-bench", type=Path, help="the program, where it isn't on the path")
+    # Programs are no Path, which would make a name on the path of "./name".
+    add("--dsv3", default=str(ROOT / "target/release/dsv3"), help="the program")
+    add("--llama-bench", default="llama-bench", help="the program, where it isn't on the path")
     add("--python", default=sys.executable, help="an interpreter with transformers or vllm")
     add("--threads", type=int, default=os.cpu_count())
     add("--prompt", type=int, default=512, help="tokens")
@@ -238,6 +296,10 @@ def main():
     args = parser.parse_args()
     if min(args.threads, args.prompt, args.decode, args.rounds) < 1 or args.depth < 0:
         parser.error("threads, prompt, decode and rounds are at least 1, depth at least 0")
+    for paths in ([args.model, *args.also], args.w8a8, args.gguf):
+        if len(set(map(os.path.abspath, paths))) < len(paths):
+            parser.error(f"given twice, among {' '.join(map(str, paths))}")
+    args.names = tails([args.model, *args.also, *args.w8a8, *args.gguf])
 
     engines, missing = [], []
     for engine in [
@@ -259,17 +321,31 @@ def main():
             engines.append(engine)
     if not engines:
         sys.exit("no engine was found")
-    results = {engine.name: [] for engine in engines}
-    for number in range(args.rounds):
-        for engine in engines:
-            print(f"round {number + 1} of {args.rounds}: {engine.name}", file=sys.stderr)
-            results[engine.name].append(engine.run())
+    results = [[] for _ in engines]
+    status = 0
+    try:
+        for number in range(args.rounds):
+            for engine, runs in zip(engines, results):
+                print(f"round {number + 1} of {args.rounds}: {engine.name}", file=sys.stderr)
+                runs.append(turn(engine))
+    except KeyboardInterrupt:
+        if not any(results):
+            raise
+        status = INTERRUPTED
     text = report(args, engines, results, missing)
-    print(text)
+    print(text, flush=True)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            print(f"the table above is not in {args.out}: {error}", file=sys.stderr)
+            status = status or 1
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
