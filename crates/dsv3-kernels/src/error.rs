@@ -27,6 +27,16 @@ pub enum KernelsError {
         /// How many there are.
         columns: usize,
     },
+    /// Blocks without rows or columns.
+    #[error(
+        "blocks of {rows} × {columns} share a scale: neither may be 0; check weight_block_size"
+    )]
+    Block {
+        /// Rows of a block.
+        rows: usize,
+        /// Columns of a block.
+        columns: usize,
+    },
     /// Factors of a low-rank change that are of another weight.
     #[error(
         "low-rank factors A {a:?} and B {b:?} don't fit a weight of shape {weight:?}: \

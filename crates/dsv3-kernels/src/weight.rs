@@ -133,7 +133,7 @@ impl Weight {
     /// columns (`weight_block_size`); the last block of a row or column may be partial.
     ///
     /// # Errors
-    /// When `bytes` is not `out · in` long, or `scale` not one a block.
+    /// When `bytes` is not `out · in` long, `scale` not one a block, or a side of a block 0.
     pub fn fp8_block(
         bytes: bytes::Bytes,
         scale: Vec<f32>,
@@ -141,10 +141,11 @@ impl Weight {
         shape: [usize; 2],
         device: &Device,
     ) -> Result<Self, KernelsError> {
-        let blocks = [
-            shape[0].div_ceil(block[0].max(1)),
-            shape[1].div_ceil(block[1].max(1)),
-        ];
+        let [rows, columns] = block;
+        if rows == 0 || columns == 0 {
+            return Err(KernelsError::Block { rows, columns });
+        }
+        let blocks = [shape[0].div_ceil(rows), shape[1].div_ceil(columns)];
         check_len("an fp8 weight", shape[0] * shape[1], bytes.len())?;
         check_len("its block scales", blocks[0] * blocks[1], scale.len())?;
         Ok(Weight::new(Repr::Fp8Block {

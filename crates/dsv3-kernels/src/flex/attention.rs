@@ -20,7 +20,7 @@ use crate::packed::Activations;
 use crate::spec::{MlaForm, MlaSpec, SequenceSpan};
 
 /// Heads that share a pass over the cache in the absorbed form, at most.
-const HEADS: usize = 16;
+const HEADS: usize = 32;
 /// And at least: so many queries meet a key while it is in the registers.
 const FEWEST_HEADS: usize = 4;
 /// Cached tokens of one task.

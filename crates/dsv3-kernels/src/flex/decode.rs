@@ -104,7 +104,7 @@ pub(super) fn has_nan(codes: &[u8]) -> bool {
 /// Whether blocks are of whole units, and leave their scales room for
 /// [`E4M3_UNBIAS`](super::lanes::E4M3_UNBIAS) beside them.
 pub(super) fn blocks_fit(columns: usize, scales: &[f32]) -> bool {
-    columns.is_multiple_of(UNIT) && scales.iter().all(|scale| *scale < 128.0)
+    columns.is_multiple_of(UNIT) && scales.iter().all(|scale| scale.abs() < 128.0)
 }
 
 /// A row of whole units.

@@ -98,7 +98,11 @@ fn round(
             true => largest / I8_MAX,
             false => f32::NAN,
         };
-        // Numbers so small that their scale is none are zeros.
+        // Numbers so small that their scale is none, or so coarse that a code would pass 127, are
+        // zeros.
+        if scale.is_subnormal() {
+            *scale = 0.0;
+        }
         if *scale == 0.0 || scale.is_nan() {
             continue;
         }
@@ -138,6 +142,23 @@ mod tests {
         assert_eq!(token.words[8], [127, 0, 0, 0]);
         assert_eq!(token.scales, [2.0, 1e-3 / 127.0, 0.0]);
         assert_eq!(token.starts, [8 * 123, -8 * 127, 0]);
+    }
+
+    /// Breaks with: a code of -128, which sums of 16 bits have no room for, or of the other sign: a
+    /// subnormal scale is off by up to a half of itself.
+    #[test]
+    fn the_smallest_numbers_are_zeros() {
+        let smallest = (f32::MIN_POSITIVE * I8_MAX).to_bits();
+        for bits in [1, 65, 128, 190, smallest - 2, smallest + 2] {
+            let mut x = vec![0.0; 32];
+            (x[0], x[1]) = (f32::from_bits(bits), -f32::from_bits(bits));
+            let integers = Integers::new(&x, 1, &format(GroupCodes::Int8));
+            let token = integers.token(0);
+            let [plus, minus, ..] = token.words[0];
+            let large = if bits > smallest { 127 } else { 0 };
+            assert_eq!((plus, minus), (large, -large), "{bits}");
+            assert_eq!(token.scales[0] == 0.0, large == 0, "{bits}");
+        }
     }
 
     /// Breaks with: a NaN or an infinity that becomes a number on its way.

@@ -1,16 +1,17 @@
 //! The router, one token at a time.
 
-use std::cmp::Ordering;
-
 use crate::spec::RouteSpec;
 
-/// Ids by falling value, ties by rising id; the first `n`.
+/// Ids by falling value, ties by rising id; the first `n`. NaN comes before all others, of either
+/// sign: so it is chosen, and what is wrong with a weight shows in the logits.
 fn top(values: &[f32], n: usize) -> Vec<usize> {
+    let key = |id: usize| match values[id] {
+        value if value.is_nan() => f32::INFINITY,
+        value => value + 0.0, // -0 is 0
+    };
     let mut ids: Vec<usize> = (0..values.len()).collect();
-    ids.sort_by(|a, b| {
-        let order = values[*b].partial_cmp(&values[*a]);
-        order.unwrap_or(Ordering::Equal).then(a.cmp(b))
-    });
+    // A total order: sorting panics where it finds out that there is none.
+    ids.sort_by(|a, b| key(*b).total_cmp(&key(*a)).then(a.cmp(b)));
     ids.truncate(n);
     ids
 }
@@ -45,4 +46,44 @@ pub(super) fn route(logits: &[f32], bias: &[f32], spec: &RouteSpec) -> (Vec<i32>
         ids.extend(chosen.iter().map(|i| *i as i32));
     }
     (ids, weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: RouteSpec = RouteSpec {
+        groups: 1,
+        top_groups: 1,
+        top_k: 2,
+        normalize: true,
+        scaling: 2.5,
+    };
+
+    /// Breaks with: a panic of the sort, which a NaN among more than twenty numbers is enough for; a
+    /// NaN that hides.
+    #[test]
+    fn nan_is_chosen_and_ends_in_the_weights() {
+        for at in 0..32 {
+            for sign in [0.0f32, -0.0] {
+                let nan = f32::NAN.copysign(sign);
+                let mut logits: Vec<f32> = (0..32).map(|i| ((i * 13) % 32) as f32 / 8.0).collect();
+                let bias = vec![0.0; 32];
+                let (sound, _) = route(&logits, &bias, &SPEC);
+                logits[at] = nan;
+                let (ids, weights) = route(&logits, &bias, &SPEC);
+                assert_eq!(ids[0], at as i32);
+                assert!(weights.iter().all(|w| w.is_nan()), "{weights:?}");
+                let rest = sound.iter().find(|id| **id != at as i32);
+                assert_eq!(Some(&ids[1]), rest);
+            }
+        }
+    }
+
+    /// Breaks with: an order that tells zeros of both signs apart.
+    #[test]
+    fn zeros_are_equal() {
+        assert_eq!(top(&[0.0, -0.0, 0.0], 3), [0, 1, 2]);
+        assert_eq!(top(&[-0.0, 0.0, -0.0], 3), [0, 1, 2]);
+    }
 }

@@ -132,10 +132,16 @@ impl Team {
         }
     }
 
-    /// The team of this process: a thread for each of rayon's global pool.
+    /// The team of this process: a thread for each of rayon's global pool, whichever pool the
+    /// first call comes from.
     fn of_process() -> &'static Team {
         static TEAM: OnceLock<Team> = OnceLock::new();
-        TEAM.get_or_init(|| Team::new(rayon::current_num_threads().saturating_sub(1)))
+        TEAM.get_or_init(|| {
+            // Within a pool rayon answers for that one, and a new thread is in none.
+            let asked = thread::spawn(rayon::current_num_threads).join();
+            let threads = asked.unwrap_or_else(|_| rayon::current_num_threads());
+            Team::new(threads.saturating_sub(1))
+        })
     }
 
     /// Run `work` on this thread and on up to `helpers` others at once. On this one alone where
@@ -213,8 +219,8 @@ pub(super) fn for_each_chunk<T: Send, S>(
 /// Values of a stretch that is worth a thread's while, where little is done with each.
 const STRETCH: usize = 1 << 14;
 
-/// `work` for stretches of whole rows of `width` values, by their first row. One token's rows are
-/// worked on by the caller alone.
+/// `work` for stretches of whole rows of `width` values, by their first row. Fewer values than a
+/// stretch are worked on by the caller alone.
 pub(super) fn for_rows<T: Send>(
     values: &mut [T],
     width: usize,

@@ -292,17 +292,19 @@ fn a_nan_code_makes_its_row_nan() {
 /// Breaks with: a scale that overflows beside the factor that e4m3's bits need.
 #[test]
 fn a_large_scale_is_multiplied_exactly() {
-    let weight = Packed::<Flex>::Fp8Block {
-        data: tensor(Bytes::from_bytes_vec(vec![0x38; 32]), [1, 32], DType::U8),
-        scale: tensor(Bytes::from_elems(vec![1e30f32]), [1, 1], DType::F32),
-        block: [128, 128],
-        shape: [1, 32],
-    };
-    for set in InstructionSet::available() {
-        let mut x = vec![0.0; 32];
-        x[3] = 2.0;
-        let y = linear_with(set, &x, &Rows::new(&weight), 1, Activations::Full);
-        assert_eq!(y, [2e30]);
+    for scale in [1e30f32, -1e30] {
+        let weight = Packed::<Flex>::Fp8Block {
+            data: tensor(Bytes::from_bytes_vec(vec![0x38; 32]), [1, 32], DType::U8),
+            scale: tensor(Bytes::from_elems(vec![scale]), [1, 1], DType::F32),
+            block: [128, 128],
+            shape: [1, 32],
+        };
+        for set in InstructionSet::available() {
+            let mut x = vec![0.0; 32];
+            x[3] = 2.0;
+            let y = linear_with(set, &x, &Rows::new(&weight), 1, Activations::Full);
+            assert_eq!(y, [2.0 * scale]);
+        }
     }
 }
 
