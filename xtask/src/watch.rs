@@ -35,10 +35,7 @@ impl Watch {
             bar.reset_eta();
         }
         bar.set_position(progress.bytes_done);
-        bar.set_message(format!(
-            "file {}/{} {}",
-            progress.shard, progress.shards, progress.tensor
-        ));
+        bar.set_message(message(progress));
         match self.stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -49,6 +46,12 @@ impl Watch {
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Which file and weight are in hand; the weight's name comes out of somebody's file.
+fn message(progress: &Progress<'_>) -> String {
+    let name = progress.shown_tensor();
+    format!("file {}/{} {name}", progress.shard, progress.shards)
 }
 
 /// On standard error, and nothing at all where that is no terminal: a log has no use for a bar.
@@ -62,4 +65,25 @@ fn bar() -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Breaks with: a name out of a checkpoint that is printed as it is.
+    #[test]
+    fn a_name_that_clears_the_screen_is_escaped() {
+        let message = message(&Progress {
+            tensor: "\u{1b}[2J\u{1b}]0;owned\u{7}",
+            tensors_done: 0,
+            tensors_total: 1,
+            bytes_done: 0,
+            bytes_total: 1,
+            shard: 2,
+            shards: 3,
+        });
+        assert!(!message.contains(char::is_control), "{message:?}");
+        assert!(message.starts_with("file 2/3 ") && message.contains("owned"));
+    }
 }

@@ -120,7 +120,7 @@ impl Checkpoint {
     /// [`WeightsError::MissingTensor`] with the name and the folder.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, WeightsError> {
         self.get(name).ok_or_else(|| WeightsError::MissingTensor {
-            tensor: name.to_owned(),
+            tensor: shown(name),
             location: self.dir.clone(),
         })
     }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::shown;
 use crate::group::{GroupBits, GroupFormat};
-use crate::output::{self, Note};
+use crate::output;
 use crate::recipe::{Recipe, WeightFormat};
 use crate::{Adapter, Checkpoint, ScaleFmt, Warning, WeightsError};
 
+mod fingerprint;
 mod importance;
 mod outputs;
 mod side_files;
@@ -115,13 +116,19 @@ pub struct ConvertReport {
 
 /// Writes `checkpoint` in another format to `out_dir`, which must not exist.
 ///
-/// Goes on where an earlier run with the same source and options was stopped. `progress` is called
-/// for every few megabytes; [`ControlFlow::Break`] stops and keeps what is finished. Tensors
-/// outside of the published layout are copied as they are.
+/// Goes on where an earlier run with the same source and options was stopped, here or on another
+/// machine, and [`prepare`] with what this one left. `progress` is called for every few megabytes;
+/// [`ControlFlow::Break`] stops and keeps what is finished. Tensors outside of the published layout
+/// are copied as they are.
 ///
-/// Packed weights get the scales of least squared error, weighed by [`Importance`] if it is given; the routed experts of a layer become two
-/// tensors ([`crate::StackedExperts`]). A weight that cannot be packed, because its columns are no
-/// multiple of 32 or its readers know no packed form, is written in bf16.
+/// A source is taken for the same if its files have the same names, lengths and headers and the
+/// same bytes in a few places, 4 KiB a file. A value that was changed elsewhere in between is not
+/// seen, and what was written before keeps the old one: after such a change remove the partial.
+///
+/// Packed weights get the scales of least squared error, weighed by [`Importance`] if it is given;
+/// the routed experts of a layer become two tensors ([`crate::StackedExperts`]). A weight that
+/// cannot be packed, because its columns are no multiple of 32 or its readers know no packed form,
+/// is written in bf16.
 ///
 /// # Errors
 /// Everything that [`Checkpoint::verify`] refuses; [`WeightsError::NotFinite`] and
@@ -135,8 +142,7 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
-    let out_dir = out_dir.as_ref();
-    written::write(checkpoint, None, out_dir, options, Note::None, progress)?.finish()
+    prepare(checkpoint, None, out_dir, options, progress)?.finish()
 }
 
 /// As [`convert`], with the change of `adapter` added to the weights that it has factors for.
@@ -153,8 +159,7 @@ pub fn merge(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, WeightsError> {
-    let (adapter, out_dir) = (Some(adapter), out_dir.as_ref());
-    written::write(checkpoint, adapter, out_dir, options, Note::None, progress)?.finish()
+    prepare(checkpoint, Some(adapter), out_dir, options, progress)?.finish()
 }
 
 impl ConvertFormat {

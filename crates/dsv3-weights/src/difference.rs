@@ -59,9 +59,14 @@ impl TensorDifference {
 /// Every weight of `base` against the one of the same name in `other`, whatever formats they are
 /// in. Two weights are in memory at a time. `on_tensor` hears of each, and how many there are.
 ///
+/// Weights of MTP modules that either of the two lacks are left out, as the model runs without
+/// them: many checkpoints have them cut off, and then there is nothing to compare. How many were
+/// compared stands in [`ComponentDifference::tensors`].
+///
 /// # Errors
 /// [`WeightsError::OtherModel`] where the configurations differ in anything that a weight's shape
-/// follows from, and what is wrong with either checkpoint.
+/// follows from, [`WeightsError::MissingTensor`] for a weight of the main model, and what else is
+/// wrong with either checkpoint.
 pub fn differences(
     base: &Checkpoint,
     other: &Checkpoint,
@@ -78,9 +83,14 @@ pub fn differences(
             other: other.dir().into(),
         });
     }
-    let total = layout.num_tensors();
+    let both = |name: &str| base.holds_weight(name) && other.holds_weight(name);
+    let compared = || {
+        let tensors = layout.tensors();
+        tensors.filter(|spec| !spec.component.is_mtp() || both(&spec.name))
+    };
+    let total = compared().count() as u64;
     let mut all = Vec::new();
-    for spec in layout.tensors() {
+    for spec in compared() {
         let read = |checkpoint: &Checkpoint| match spec.shape[..] {
             [rows, columns] => checkpoint.matrix_f32(&spec.name, [rows, columns]),
             _ => checkpoint.vector(&spec.name, spec.shape.iter().product()),

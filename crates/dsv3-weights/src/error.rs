@@ -332,7 +332,7 @@ pub enum WeightsError {
     },
     /// A half-finished checkpoint of something else is in the way.
     #[error(
-        "{path} holds a half-finished checkpoint of other weights or with other options. Remove it, or choose another output"
+        "{path} holds a half-finished checkpoint of other weights, with other options, or of another version of dsv3. Remove it, or choose another output"
     )]
     ForeignPartial {
         /// The partial directory.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::error::shown;
 use crate::header::TensorEntry;
 use crate::{Dtype, Header, WeightsError, decode, mapping};
 
@@ -43,6 +44,11 @@ impl TensorFile {
         self.data.len() as u64
     }
 
+    /// The whole file as it lies on the disk: length prefix, header, data.
+    pub(crate) fn raw(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Views of all tensors, in the order of their data.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> {
         self.header.tensors.iter().map(|entry| self.view(entry))
@@ -57,7 +63,7 @@ impl TensorFile {
         entry
             .map(|e| self.view(e))
             .ok_or_else(|| WeightsError::MissingTensor {
-                tensor: name.to_owned(),
+                tensor: shown(name),
                 location: self.path.clone(),
             })
     }
@@ -144,7 +150,7 @@ impl<'a> TensorView<'a> {
     pub fn to_f32_vec(&self) -> Result<Vec<f32>, WeightsError> {
         decode::to_f32(self.dtype(), self.as_slice()).ok_or_else(|| WeightsError::WrongDtype {
             file: self.file.path.clone(),
-            tensor: self.name().to_owned(),
+            tensor: shown(self.name()),
             found: self.dtype(),
             expected: "F32, BF16, F16, F8_E4M3 and F8_E8M0",
         })
@@ -160,7 +166,7 @@ impl<'a> TensorView<'a> {
         }
         Err(WeightsError::WrongShape {
             file: self.file.path.clone(),
-            tensor: self.name().to_owned(),
+            tensor: shown(self.name()),
             expected: expected.to_vec(),
             found: self.shape().to_vec(),
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::layout::{Component, Layout};
-use crate::{Checkpoint, GroupFormat, SCALE_SUFFIX};
+use crate::{Checkpoint, GroupFormat, ModelArgs, SCALE_SUFFIX};
 
 /// Counts of one component's tensors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -122,6 +122,33 @@ impl Inventory {
                 .map(|(format, counts)| (format.to_string(), counts))
                 .collect(),
         }
+    }
+
+    /// Bytes of weights and scales that one token's pass reads of a model of this configuration, as
+    /// they lie in the files: the chosen ones of the routed experts (`num_experts_per_tok`), one
+    /// row of the embedding and all of it where it is the head too, everything else. MTP modules are
+    /// not read.
+    pub fn weight_bytes_read(&self, args: &ModelArgs) -> u64 {
+        let known = self.components.iter();
+        let main = known.filter(|(of, _)| !of.is_mtp() && **of != Component::Other);
+        let read = main.map(|(component, counts)| match component {
+            Component::RoutedExperts => {
+                let chosen = u128::from(counts.bytes) * args.num_experts_per_tok as u128;
+                let bytes = chosen / args.n_routed_experts.max(1) as u128;
+                u64::try_from(bytes).unwrap_or(u64::MAX)
+            }
+            Component::Embedding => {
+                let row = counts.bytes / args.vocab_size.max(1) as u64;
+                let head = if args.tie_word_embeddings {
+                    counts.bytes
+                } else {
+                    0
+                };
+                row.saturating_add(head)
+            }
+            _ => counts.bytes,
+        });
+        read.fold(0, u64::saturating_add)
     }
 }
 

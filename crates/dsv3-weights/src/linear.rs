@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::error::shown;
 use crate::group::{self, GroupBits, GroupFormat};
 use crate::{Checkpoint, Dtype, TensorView, WeightsError, decode, fp8};
 
@@ -99,7 +100,7 @@ impl Checkpoint {
         if let Some((place, _)) = self.stack_holding(name) {
             return Err(WeightsError::StackedExpert {
                 file: self.tensor(&place.stack)?.file().into(),
-                tensor: name.to_owned(),
+                tensor: shown(name),
                 stack: place.stack,
             });
         }
@@ -108,7 +109,7 @@ impl Checkpoint {
             if packed.shape != shape {
                 return Err(WeightsError::WrongShape {
                     file: weight.file().into(),
-                    tensor: name.to_owned(),
+                    tensor: shown(name),
                     expected: shape.to_vec(),
                     found: packed.shape.clone(),
                 });
@@ -140,7 +141,7 @@ impl Checkpoint {
             found => {
                 return Err(WeightsError::WrongDtype {
                     file: weight.file().into(),
-                    tensor: name.to_owned(),
+                    tensor: shown(name),
                     found,
                     expected: "F32, BF16, F16 and F8_E4M3",
                 });
@@ -183,7 +184,7 @@ impl Checkpoint {
             Dtype::F32 | Dtype::BF16 | Dtype::F16 => tensor.to_f32_vec(),
             found => Err(WeightsError::WrongDtype {
                 file: tensor.file().into(),
-                tensor: name.to_owned(),
+                tensor: shown(name),
                 found,
                 expected: "F32, BF16 and F16",
             }),
@@ -200,7 +201,7 @@ impl Checkpoint {
         match scale.iter().position(|s| !s.is_finite() || *s <= 0.0) {
             Some(index) => Err(WeightsError::BadScale {
                 file: stored.file().into(),
-                tensor: stored.name().to_owned(),
+                tensor: shown(stored.name()),
                 index,
                 value: scale[index],
             }),
@@ -213,7 +214,7 @@ impl Checkpoint {
         &self,
         weight: &TensorView<'_>,
     ) -> Result<([usize; 2], TensorView<'_>), WeightsError> {
-        let (file, tensor) = (|| weight.file().to_path_buf(), || weight.name().to_owned());
+        let (file, tensor) = (|| weight.file().to_path_buf(), || shown(weight.name()));
         let Some(quantization) = self.args().quantization else {
             return Err(WeightsError::UndeclaredQuantization {
                 file: file(),
@@ -238,7 +239,7 @@ impl Checkpoint {
         if !matches!(stored.dtype(), Dtype::F32 | Dtype::BF16 | Dtype::F8E8M0) {
             return Err(WeightsError::WrongDtype {
                 file: stored.file().into(),
-                tensor: stored.name().to_owned(),
+                tensor: shown(stored.name()),
                 found: stored.dtype(),
                 expected: "F32, BF16 and F8_E8M0",
             });

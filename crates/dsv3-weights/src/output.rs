@@ -3,6 +3,8 @@
 //! Files are laid out first ([`plan`]) and filled then ([`fill`]), a few megabytes at a time, under
 //! temporary names in `OUT.partial`, which gets its name when all is there.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::WeightsError;
 use crate::checkpoint::INDEX_FILE;
+use crate::error::shown;
 
 mod beside;
 mod partial;
@@ -31,7 +34,7 @@ pub(crate) type Values<'a, T> = dyn FnMut(&Job<T>, &mut Sink<'_>) -> Result<(), 
 /// How far the writing of a checkpoint has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// The weight in hand.
+    /// The weight in hand, as a file names it; [`Progress::shown_tensor`] is for a terminal.
     pub tensor: &'a str,
     /// Weights finished (a weight and its scales count as one).
     pub tensors_done: u64,
@@ -45,6 +48,13 @@ pub struct Progress<'a> {
     pub shard: usize,
     /// Shards in all.
     pub shards: usize,
+}
+
+impl Progress<'_> {
+    /// The weight's name fit for a terminal: a name out of a file, so shortened and escaped.
+    pub fn shown_tensor(&self) -> String {
+        shown(self.tensor)
+    }
 }
 
 /// Writes the shards that an earlier run has not finished; returns how many it had.
@@ -110,15 +120,34 @@ pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), WeightsError>
     let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
     text.push(b'\n');
     let size = text.len() as u64;
-    std::fs::write(path, text).map_err(WeightsError::write(path, size))
+    write_beside(path, size, |file| file.write_all(&text))
 }
 
-/// Copies a file that stands beside the weights.
+/// Copies the bytes of a file that stands beside the weights, not its permissions: a source that
+/// nobody may write to gives a copy that its owner may.
 pub(crate) fn copy_file(from: &Path, to: &Path) -> Result<(), WeightsError> {
-    let size = std::fs::metadata(from)
+    let mut source = File::open(from).map_err(WeightsError::io("read", from))?;
+    let size = source
+        .metadata()
         .map_err(WeightsError::io("read", from))?
         .len();
-    std::fs::copy(from, to).map_err(WeightsError::write(to, size))?;
+    write_beside(to, size, |file| {
+        std::io::copy(&mut source, file).map(|_| ())
+    })
+}
+
+/// A file beside the weights, in place of what an earlier run left; on the disk when this returns,
+/// as the weights are.
+fn write_beside(
+    path: &Path,
+    size: u64,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), WeightsError> {
+    let mut file = partial::create_anew(path)?;
+    write(&mut file)
+        .and_then(|()| file.sync_all())
+        .map_err(WeightsError::write(path, size))?;
+    partial::sync_dir(partial::parent(path));
     Ok(())
 }
 

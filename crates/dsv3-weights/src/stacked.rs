@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::error::shown;
 use crate::group::{GroupFormat, dequantize_group};
 use crate::packed::PackedTensor;
 use crate::{Checkpoint, LinearFormat, LinearView, WeightsError};
@@ -180,6 +181,11 @@ impl Checkpoint {
         Some((place, stack))
     }
 
+    /// Whether the weight of this published name is there, by itself or in a stack.
+    pub(crate) fn holds_weight(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.stack_holding(name).is_some()
+    }
+
     /// A published expert's weight `[out, in]` out of its stack; `None` if it is in none.
     pub(crate) fn unstacked(
         &self,
@@ -194,7 +200,7 @@ impl Checkpoint {
         if found != shape {
             return Err(WeightsError::WrongShape {
                 file: self.tensor(&place.stack)?.file().into(),
-                tensor: name.to_owned(),
+                tensor: shown(name),
                 expected: shape.to_vec(),
                 found: found.to_vec(),
             });

@@ -1,12 +1,13 @@
 //! `dsv3 convert`
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use dsv3_eval::EvalError;
-use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, convert, merge, prepare};
+use dsv3_weights::convert::{ConvertFormat, ConvertOptions, Progress, prepare};
 use dsv3_weights::{
     Adapter, Checkpoint, ConvertReport, Recipe, WeightsError, Written, human_bytes,
 };
@@ -99,6 +100,14 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     };
     // What convert refuses anyway should not be read first.
     let refused = checkpoint.args().packed || args.out.exists();
+    let wanted = args.report.then(|| {
+        let (base, text) = (checkpoint.dir().to_owned(), args.report_text.clone());
+        ReportArgs::of_conversion(base, text, args.report_count)
+    });
+    if let Some(wanted) = wanted.as_ref().filter(|_| !refused) {
+        // Before anything long.
+        refuse_unmeasurable(global, wanted)?;
+    }
     if let Some(text) = args.calibrate.as_ref().filter(|_| !refused) {
         match calibrate::importance(global, text, &listening)? {
             Some(found) => options.importance = Some(found),
@@ -129,37 +138,31 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
             false => ControlFlow::Continue(()),
         }
     };
-    let outcome = match args.report {
-        true => prepare(
-            &checkpoint,
-            adapter.as_ref(),
-            &args.out,
-            &options,
-            &mut show,
-        )
-        .map(Outcome::Unnamed),
-        false => match &adapter {
-            Some(adapter) => merge(&checkpoint, adapter, &args.out, &options, &mut show),
-            None => convert(&checkpoint, &args.out, &options, &mut show),
-        }
-        .map(Outcome::Done),
-    };
+    let (out, adapter) = (&args.out, adapter.as_ref());
+    let outcome = prepare(&checkpoint, adapter, out, &options, &mut show);
     bar.finish_and_clear();
     drop(listening);
-    let (report, rounding) = match outcome {
+    let written = match outcome {
         Err(WeightsError::Interrupted { .. }) => return interrupted(),
-        Err(error) => return Err(error.into()),
-        Ok(Outcome::Done(report)) => (report, None),
-        Ok(Outcome::Unnamed(written)) => match measured(global, &args, &checkpoint, &written) {
+        outcome => outcome?,
+    };
+    // Without a name as yet, so that what is measured can be written into it.
+    let rounding = match &wanted {
+        Some(wanted) => match measured(global, wanted, out, &written) {
             Err(error) if matches!(error.downcast_ref(), Some(EvalError::Stopped)) => {
                 return interrupted();
             }
-            found => {
-                let rounding = found?;
-                (written.finish()?, Some(rounding))
-            }
+            found => Some(found.with_context(|| {
+                format!(
+                    "all is converted, in {}, and what that costs could not be measured; the same \
+                     command without --report only gives it its name",
+                    written.dir().display()
+                )
+            })?),
         },
+        None => None,
     };
+    let report = written.finish()?;
     for warning in &report.warnings {
         eprintln!("note: {warning}");
     }
@@ -189,13 +192,6 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a conversion came to.
-enum Outcome {
-    Done(ConvertReport),
-    /// Without a name as yet, so that what is measured can be written into it.
-    Unnamed(Written),
-}
-
 #[derive(Serialize)]
 struct Said<'a> {
     #[serde(flatten)]
@@ -204,21 +200,32 @@ struct Said<'a> {
     rounding: Option<&'a Report>,
 }
 
+/// Refuse what could not be measured once all is written: a source without a tokenizer, or with one
+/// that can't say the tasks, a text that can't be read or has nothing to predict.
+fn refuse_unmeasurable(global: &Global, wanted: &ReportArgs) -> anyhow::Result<()> {
+    let opened = model::open(global)?;
+    if opened.text_tokenizer().is_none() {
+        return Err(anyhow!(
+            "{} holds no tokenizer.json, without which --report has no text to measure by: put the \
+             checkpoint's tokenizer.json there, or leave --report out",
+            opened.dir.display()
+        ));
+    }
+    report::texts(wanted, &opened).map(drop)
+}
+
 /// Measure the new weights against the old ones, and write that down beside them.
 fn measured(
     global: &Global,
-    args: &ConvertArgs,
-    source: &Checkpoint,
+    wanted: &ReportArgs,
+    out: &Path,
     written: &Written,
 ) -> anyhow::Result<Report> {
     let global = Global {
         model: Some(written.dir().to_owned()),
         ..global.clone()
     };
-    let text = args.report_text.clone();
-    let base = source.dir().to_owned();
-    let wanted = ReportArgs::of_conversion(base, text, args.report_count);
-    let report = report::compare(&global, &wanted)?.of(&args.out);
+    let report = report::compare(&global, wanted)?.of(out);
     written.set_rounding(&report.note())?;
     Ok(report)
 }

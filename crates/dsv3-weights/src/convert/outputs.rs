@@ -1,9 +1,7 @@
 //! The first pass: what becomes of every tensor, and where it will lie.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
-use crate::fnv::Fnv;
 use crate::group::{GroupFormat, Scales};
 use crate::inventory::is_scale;
 use crate::layout::{Layout, TensorSpec};
@@ -70,7 +68,6 @@ impl<'a> Outputs<'a> {
         checkpoint: &Checkpoint,
         adapter: Option<&'a Adapter>,
         options: &'a ConvertOptions,
-        note: Note,
     ) -> Result<Self, WeightsError> {
         let args = checkpoint.args();
         let recipe = options.format.recipe()?;
@@ -87,7 +84,7 @@ impl<'a> Outputs<'a> {
             adapter,
         };
         let drafts = planner.drafts()?.into_iter().map(Ok);
-        let shards = output::plan(drafts, options.shard_bytes, note)?;
+        let shards = output::plan(drafts, options.shard_bytes, Note::Room)?;
         let (block, scale_fmt) = (planner.block, planner.scale_fmt);
         Ok(Self {
             shards,
@@ -123,47 +120,6 @@ impl<'a> Outputs<'a> {
     /// Tensors that the adapter changes.
     pub(super) fn merged(&self) -> u64 {
         self.tasks().map(|t| t.merged).sum()
-    }
-
-    /// Changes with the source's files, the adapter and with everything about the output: a half-finished
-    /// conversion is only gone on with if both are the same.
-    pub(super) fn fingerprint(&self, checkpoint: &Checkpoint) -> String {
-        let mut hash = Fnv::default();
-        for file in checkpoint.files() {
-            let path = file.path();
-            let modified = std::fs::metadata(path).and_then(|m| m.modified());
-            let since = modified
-                .ok()
-                .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-            let _ = writeln!(
-                hash,
-                "{:?} {} {:?}",
-                path.file_name(),
-                file.byte_len(),
-                since
-            );
-        }
-        let _ = writeln!(hash, "{:?} {:?}", self.block, self.scale_fmt);
-        for (name, values) in self.importance.into_iter().flat_map(Importance::iter) {
-            let _ = writeln!(hash, "{name}");
-            for value in values {
-                let _ = write!(hash, "{:x} ", value.to_bits());
-            }
-        }
-        for (name, factors) in self.adapter.into_iter().flat_map(Adapter::factors) {
-            let _ = writeln!(hash, "{name} {}", factors.scale);
-            for value in factors.a.iter().chain(&factors.b) {
-                hash.update(&value.to_le_bytes());
-            }
-        }
-        for shard in &self.shards {
-            let _ = writeln!(hash, "{}", shard.file_name);
-            hash.update(&shard.header);
-            for job in &shard.jobs {
-                let _ = writeln!(hash, "{} {:?} {:?}", job.name, job.task.action, job.slots);
-            }
-        }
-        format!("{:016x}", hash.finish())
     }
 }
 

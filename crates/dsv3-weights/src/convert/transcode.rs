@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::error::shown;
 use crate::group::{GroupFormat, pack_row, packable};
 use crate::output::{Job, Sink};
 use crate::stacked::{Stack, part_names};
@@ -222,7 +223,7 @@ impl<'a> Walk<'a> {
         }
         Err(WeightsError::NotAMatrix {
             file: self.tensor.file().into(),
-            tensor: self.tensor.name().into(),
+            tensor: shown(self.tensor.name()),
             found: self.tensor.shape().into(),
         })
     }
@@ -286,7 +287,7 @@ fn floats(tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Vec<f32>, WeightsErro
 fn wrong_dtype(tensor: &TensorView<'_>) -> WeightsError {
     WeightsError::WrongDtype {
         file: tensor.file().into(),
-        tensor: tensor.name().into(),
+        tensor: shown(tensor.name()),
         found: tensor.dtype(),
         expected: "F32, BF16, F16 and F8_E4M3",
     }
@@ -352,7 +353,7 @@ fn refuse_not_packable(
 fn not_finite(tensor: &TensorView<'_>, index: usize) -> WeightsError {
     WeightsError::NotFinite {
         file: tensor.file().into(),
-        tensor: tensor.name().into(),
+        tensor: shown(tensor.name()),
         index,
     }
 }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::outputs::{Action, Outputs};
-use super::{ConvertOptions, ConvertReport, Progress, side_files, transcode};
-use crate::output::{self, Note, Partial};
+use super::{ConvertOptions, ConvertReport, Progress, fingerprint, side_files, transcode};
+use crate::output::{self, Partial};
 use crate::{Adapter, Checkpoint, WeightsError};
 
 /// A conversion that is done but for its name: the folder is whole and can be opened, and what was
@@ -16,12 +16,13 @@ pub struct Written {
     partial: Partial,
     out_dir: PathBuf,
     report: ConvertReport,
-    /// Name and header of the file that has room for a note.
+    /// Name and header of the first file, which has room for a note.
     first: Option<(String, Vec<u8>)>,
 }
 
 /// As [`convert`](super::convert), or [`merge`](super::merge) where there is an adapter, up to the
-/// last step; there is room for what rounding costs.
+/// last step. There is room for what rounding costs, in every conversion alike: what one of the
+/// three left half-finished the others go on with.
 ///
 /// # Errors
 /// As theirs.
@@ -33,25 +34,14 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Written, WeightsError> {
     let out_dir = out_dir.as_ref();
-    write(checkpoint, adapter, out_dir, options, Note::Room, progress)
-}
-
-pub(super) fn write(
-    checkpoint: &Checkpoint,
-    adapter: Option<&Adapter>,
-    out_dir: &Path,
-    options: &ConvertOptions,
-    note: Note,
-    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-) -> Result<Written, WeightsError> {
     if checkpoint.args().packed {
         return Err(WeightsError::PackedSource {
             dir: checkpoint.dir().into(),
         });
     }
     let warnings = checkpoint.verify()?;
-    let outputs = Outputs::plan(checkpoint, adapter, options, note)?;
-    let partial = Partial::claim(out_dir, outputs.fingerprint(checkpoint))?;
+    let outputs = Outputs::plan(checkpoint, adapter, options)?;
+    let partial = Partial::claim(out_dir, fingerprint::of(checkpoint, &outputs))?;
 
     let shards = &outputs.shards;
     let shards_kept = output::fill(shards, &partial, progress, &mut |job, sink| {

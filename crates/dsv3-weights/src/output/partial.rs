@@ -51,6 +51,7 @@ impl Partial {
         let fresh = fs::symlink_metadata(&dir).is_err();
         if fresh {
             fs::create_dir_all(&dir).map_err(WeightsError::io("create", &dir))?;
+            sync_dir(parent(&dir));
         }
         // A directory without a journal is somebody else's, unless there is nothing in it.
         let empty = || fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
@@ -111,17 +112,8 @@ impl Partial {
         shard: &Shard<T>,
     ) -> Result<(PathBuf, File), WeightsError> {
         let path = self.temporary(shard);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(WeightsError::io("remove", &path)(e));
-            }
-            _ => {}
-        }
-        let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        Ok((
-            path.clone(),
-            file.map_err(WeightsError::io("create", &path))?,
-        ))
+        let file = create_anew(&path)?;
+        Ok((path, file))
     }
 
     /// Gives a fully written shard its name.
@@ -170,9 +162,7 @@ impl Partial {
         }
         fs::rename(&self.dir, out_dir).map_err(WeightsError::io("rename", &self.dir))?;
         let _ = fs::remove_file(out_dir.join(JOURNAL));
-        if let Some(parent) = out_dir.parent() {
-            sync_dir(parent);
-        }
+        sync_dir(parent(out_dir));
         drop(self.journal);
         Ok(())
     }
@@ -182,7 +172,50 @@ impl Partial {
     }
 }
 
+/// A new file, of ordinary permissions, in place of what an interrupted run left under this name.
+pub(super) fn create_anew(path: &Path) -> Result<File, WeightsError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(WeightsError::io("remove", path)(e));
+        }
+        _ => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    file.map_err(WeightsError::io("create", path))
+}
+
+/// The directory that a name stands in: for a bare name the current one, which `Path` calls "" and
+/// no system opens.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path, // a root
+    }
+}
+
 /// Makes renames durable where the system lets a directory be flushed; elsewhere does nothing.
-fn sync_dir(dir: &Path) {
+pub(super) fn sync_dir(dir: &Path) {
     let _ = File::open(dir).and_then(|d| d.sync_all());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Breaks with: a bare `--out NAME` whose last rename a crash may undo, since no directory of
+    /// the name "" can be flushed.
+    #[test]
+    fn a_bare_name_stands_in_the_current_directory() {
+        for (path, directory) in [
+            ("out", "."),
+            ("./out", "."),
+            ("models/out", "models"),
+            ("/out", "/"),
+            ("/", "/"),
+        ] {
+            assert_eq!(parent(Path::new(path)), Path::new(directory), "{path}");
+            assert!(directory == "models" || File::open(directory).is_ok());
+        }
+    }
 }

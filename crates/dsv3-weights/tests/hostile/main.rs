@@ -41,5 +41,6 @@ macro_rules! refused {
 mod anything;
 mod folders;
 mod headers;
+mod names;
 mod packed;
 mod scales;
