@@ -8,12 +8,12 @@ use dsv3_sampling::{
     FrequencyPenalty, MinP, PresencePenalty, Preset, RepetitionPenalty, Seed, Temperature, TopK,
     TopLogprobs, TopP,
 };
-use dsv3_tasks::{Kind, Mode};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::convert::ConvertArgs;
+use crate::commands::eval::EvalArgs;
+use crate::commands::finetune::FinetuneArgs;
 use crate::commands::plan::PlanArgs;
-use crate::commands::report::ReportArgs;
 use crate::input::{Ids, parse_ids};
 
 /// Run DeepSeek-V3.1 from its published checkpoint.
@@ -287,140 +287,6 @@ pub(crate) struct ScoreArgs {
     pub(crate) logits_out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny")]
-pub(crate) struct EvalArgs {
-    #[command(subcommand)]
-    pub(crate) command: EvalCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum EvalCommand {
-    /// The held-out tasks of the small model's corpus, scored by exact answer
-    Fixture(FixtureArgs),
-    /// How far a model lies from another, the same one before it was rounded: predictions, weights,
-    /// and the tasks where it is the small one
-    Report(ReportArgs),
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny --kinds arithmetic,tools --show-failures 3\n\
-    Decoding is greedy; the same flags ask the same tasks, so two reports differ by the models\n\
-    alone. Intervals are Wilson's, 95%."
-)]
-pub(crate) struct FixtureArgs {
-    /// Tasks of each kind and mode; a quarter of it at each length of the buried fact
-    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) count: u32,
-    /// The same seed gives the same tasks
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) seed: u64,
-    /// Only these kinds, as the report names them: arithmetic,facts,… [default: all]
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = parse_kind)]
-    pub(crate) kinds: Vec<Kind>,
-    /// Only these modes: think, nothink, raw [default: all]
-    #[arg(long, value_name = "MODES", value_delimiter = ',', value_parser = parse_mode)]
-    pub(crate) modes: Vec<Mode>,
-    /// Tokens to write in a turn at most; more count as no answer
-    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_new_tokens: u32,
-    /// Tasks that run at once
-    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) in_flight: u16,
-    /// Show up to N wrong answers of each kind and mode
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(crate) show_failures: usize,
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-}
-
-/// A kind of task by its name.
-fn parse_kind(name: &str) -> Result<Kind, String> {
-    let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    known.ok_or_else(|| format!("there is {}", Kind::ALL.map(Kind::name).join(", ")))
-}
-
-/// A way of asking by its name.
-fn parse_mode(name: &str) -> Result<Mode, String> {
-    let modes = [Mode::Think, Mode::Nothink, Mode::Raw];
-    let known = modes.into_iter().find(|mode| mode.name() == name);
-    known.ok_or_else(|| format!("there is {}", modes.map(Mode::name).join(", ")))
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example: dsv3 finetune --model DeepSeek-V3.1 --data train.jsonl --out my-adapter\n\
-    A line of the data is a conversation: {\"messages\": [...], \"tools\": [...]}; what the assistant\n\
-    says is learned. Low-rank factors (LoRA) are trained beside the weights, which stay as they\n\
-    are. Ctrl-C saves; the same command goes on. Then: dsv3 chat --adapter my-adapter"
-)]
-pub(crate) struct FinetuneArgs {
-    /// Conversations, one JSON object a line
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
-    /// The folder to write: PEFT's adapter files, log.jsonl, curves.svg
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// Rank of the factors
-    #[arg(long, value_name = "R", default_value = "16")]
-    pub(crate) rank: usize,
-    /// Their product counts alpha / rank times [default: twice the rank]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(crate) alpha: Option<f64>,
-    /// Train factors of the routed experts as well: most of the model, and much slower
-    #[arg(long)]
-    pub(crate) experts: bool,
-    /// Times through the data
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "3",
-        allow_negative_numbers = true
-    )]
-    pub(crate) epochs: f64,
-    /// Steps, instead of --epochs
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
-    pub(crate) steps: Option<u64>,
-    /// The highest learning rate
-    #[arg(
-        long,
-        value_name = "X",
-        default_value = "2e-4",
-        allow_negative_numbers = true
-    )]
-    pub(crate) lr: f64,
-    /// Tokens of one pass at most
-    #[arg(long, value_name = "N", default_value = "2048")]
-    pub(crate) batch_tokens: usize,
-    /// Passes whose gradients are added up to one step
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) accumulate: usize,
-    /// The longest conversation, in tokens [default: what a pass holds and the model has]
-    #[arg(long, value_name = "TOKENS")]
-    pub(crate) context: Option<usize>,
-    /// Share of the conversations that is held out to measure on
-    #[arg(
-        long,
-        value_name = "X",
-        default_value = "0.05",
-        allow_negative_numbers = true
-    )]
-    pub(crate) eval_fraction: f64,
-    /// The same seed trains the same adapter
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) seed: u64,
-    /// What to do with a line that can't be trained on; a skipped one is reported
-    #[arg(long, value_enum, default_value = "refuse")]
-    pub(crate) on_bad_line: BadLine,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BadLine {
-    Refuse,
-    Skip,
 }
 
 /// Where the tokenizer is.

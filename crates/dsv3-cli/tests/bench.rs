@@ -229,6 +229,7 @@ fn what_can_not_be_measured_is_refused() {
             "--device cpu",
         ),
         (&["--w8a8"], "--w8a8"),
+        (&["--batch", "600", "--prompt", "1"], "--batch-tokens"),
     ];
     for (flags, part) in cases {
         let message = failure(dsv3(&[&["bench", "--model", &base], *flags].concat()), 2);

@@ -45,8 +45,7 @@ fn what_convert_packs_inspect_shows() {
     assert!(failure(dsv3(&again), 1).contains("packed"));
 }
 
-/// Breaks with: a text that is not read, or read for a format that has no use for it; a calibrated
-/// conversion that takes another one's half-finished folder for its own.
+/// Breaks with: a text that is not read, or read for a format that has no use for it.
 #[test]
 fn calibration_changes_what_is_packed() {
     let folder = tempfile::tempdir().unwrap();
@@ -77,6 +76,36 @@ fn calibration_changes_what_is_packed() {
     let refused = failure(convert(&at("plain"), &[int4, calibrate].concat()), 1);
     assert!(refused.contains("exists"), "{refused}");
     assert!(!folder.path().join("no").exists());
+}
+
+/// Breaks with: hours of converting before it shows that the result can't be measured.
+#[test]
+fn what_can_not_be_measured_is_refused_before_it_is_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    let empty = folder.path().join("empty.txt");
+    std::fs::write(&empty, "").unwrap();
+    let (bare, small) = (model("base"), fixture("dsv3-tiny").display().to_string());
+    let refused = |model: &str, more: &[&str], code: i32| {
+        let convert = ["convert", "--model", model, "--out", &out, "--format"];
+        let said = failure(
+            dsv3(&[&convert[..], &["int4", "--report"], more].concat()),
+            code,
+        );
+        let left = std::fs::read_dir(folder.path()).unwrap();
+        assert_eq!(left.count(), 1, "something was written: {said}");
+        said
+    };
+    let said = refused(&bare, &[], 1);
+    assert!(
+        said.contains("tokenizer.json") && said.contains("--report"),
+        "{said}"
+    );
+    let said = refused(&small, &["--report-text", "no/such/file"], 1);
+    assert!(said.contains("no/such/file"), "{said}");
+    let empty = empty.display().to_string();
+    let said = refused(&small, &["--report-text", &empty], 2);
+    assert!(said.contains("too little text"), "{said}");
 }
 
 /// Breaks with: a recipe's fault without its line, flags that contradict each other obeyed.
@@ -112,4 +141,25 @@ fn recipes_are_followed_or_refused_by_line() {
         said.contains("int4/32: ") && !said.contains("int8/"),
         "{said}"
     );
+}
+
+/// Breaks with: bytes of a token reckoned from a format that the configuration does not tell, which
+/// packed weights were refused for and f32 ones counted by half.
+#[test]
+fn doctor_counts_what_lies_in_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model("base");
+    let found = |dir: &str| json(dsv3(&["doctor", "--model", dir, "--json"]))["model"].clone();
+    let read = |dir: &str| found(dir)["weight_bytes_read_per_token"].as_u64().unwrap();
+    let converted = |format: &str| {
+        let out = folder.path().join(format).display().to_string();
+        let convert = ["convert", "--model", &model, "--out", &out, "--format"];
+        text(dsv3(&[&convert[..], &[format]].concat()));
+        out
+    };
+    let bf16 = read(&model);
+    assert!(read(&converted("f32")) > bf16 * 19 / 10, "{bf16}");
+    assert!(read(&converted("int4")) < bf16 / 2, "{bf16}");
+    let plan = json(dsv3(&["plan", "--model", &model, "--json"]));
+    assert_eq!(plan["per_token"]["weight_bytes_read"], bf16);
 }

@@ -7,6 +7,7 @@ mod part;
 mod projection;
 mod report;
 mod shown;
+mod size;
 mod workload;
 
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use clap::{Args, ValueEnum};
 use dsv3_kernels::DeviceSpec;
 
 use self::limits::Gauge;
-use self::projection::Target;
+use self::projection::{Target, check_bandwidth};
 use self::report::{Machine, Report, Subject};
 use self::workload::Workload;
 use crate::cli::{CacheFormat, Dtype, Global, LoadArgs};
@@ -123,6 +124,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
 
     // What a GPU reads is not this memory.
     let mut gauge = Gauge::new(on_cpu);
+    check_bandwidth(args.bandwidth, gauge.best().bandwidth_gb_s)?;
     let weight_bytes = opened.checkpoint().data_bytes();
     let loaded = opened.load_model(global, &load)?;
     interrupt::install()?;
@@ -131,7 +133,12 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
     if available.is_some_and(|bytes| needed.saturating_add(gauge.bytes()) > bytes) {
         gauge.stop();
     }
-    let measurements = measure::run(&loaded, &workload, &listening, &mut gauge)?;
+    let mut measured = Vec::new();
+    let done = measure::run(&loaded, &workload, &listening, &mut gauge, &mut measured);
+    let done = match done {
+        Err(error) if measured.is_empty() => return Err(error),
+        done => done,
+    };
     let interrupted = listening.pressed();
     let subject = Subject {
         model: opened.dir.display().to_string(),
@@ -144,12 +151,12 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         weight_bytes,
         fits_memory: available.filter(|_| on_cpu).map(|bytes| needed <= bytes),
     };
-    let mut report = Report::new(Machine::here(), subject, &gauge, &measurements);
+    let mut report = Report::new(Machine::here(), subject, &gauge, &measured);
     report.interrupted = interrupted;
+    report.failed = done.as_ref().err().map(|error| format!("{error:#}"));
     if let Some(target) = target {
-        let measured = gauge.best().bandwidth_gb_s;
-        let projection = target.project(&measurements, measured, args.bandwidth, available)?;
-        report.projection = Some(projection);
+        let here = gauge.best().bandwidth_gb_s;
+        report.projection = Some(target.project(&measured, here, args.bandwidth, available));
     }
     if let Some(per_hour) = args.cost_per_hour {
         report.add_cost(per_hour);
@@ -159,6 +166,7 @@ pub(crate) fn run(global: &Global, args: BenchArgs) -> anyhow::Result<ExitCode> 
         (false, None | Some(Format::Text)) => say(&shown::text(&report))?,
         (false, Some(Format::Markdown)) => say(&shown::markdown(&report))?,
     }
+    done?;
     Ok(match interrupted {
         true => ExitCode::from(INTERRUPTED),
         false => ExitCode::SUCCESS,

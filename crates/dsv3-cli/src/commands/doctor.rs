@@ -1,7 +1,7 @@
 //! `dsv3 doctor`
 
 use dsv3_kernels::DeviceSpec;
-use dsv3_weights::{Checkpoint, Plan, PlanOptions, human_bytes};
+use dsv3_weights::{Checkpoint, Inventory, Plan, PlanFormat, PlanOptions, human_bytes};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -91,12 +91,17 @@ fn model(
     available: Option<u64>,
     memory: Option<MemoryRead>,
 ) -> anyhow::Result<ModelReport> {
-    let plan = Plan::new(checkpoint.args(), &PlanOptions::default())?;
+    // Of cache and workspace alone: how the weights are packed stands in the files.
+    let options = PlanOptions {
+        format: PlanFormat::Bf16,
+        ..PlanOptions::default()
+    };
+    let plan = Plan::new(checkpoint.args(), &options)?;
     let weight_bytes = checkpoint.data_bytes();
     let required_bytes = weight_bytes
         .saturating_add(plan.cache.bytes)
         .saturating_add(plan.activation_bytes);
-    let per_token = plan.per_token.weight_bytes_read;
+    let per_token = Inventory::of(checkpoint).weight_bytes_read(checkpoint.args());
     let largest = checkpoint.files().iter().max_by_key(|file| file.byte_len());
     let disk = largest.and_then(|file| machine::disk_read(file.path()));
     Ok(ModelReport {

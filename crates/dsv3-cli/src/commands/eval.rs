@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
+use clap::{Args, Subcommand};
 use dsv3_engine::{Engine, EngineConfig};
 use dsv3_eval::{
     EvalError, EvalSet, Failure, Outcome, Prepared, Progress, Rate, Report, SetOptions, Settings,
@@ -14,8 +15,8 @@ use dsv3_model::MtpModule;
 use dsv3_tasks::{Kind, Mode};
 use dsv3_tokenizer::Tokenizer;
 
-use super::report;
-use crate::cli::{EvalArgs, EvalCommand, FixtureArgs, Global};
+use super::report::{self, ReportArgs};
+use crate::cli::{Global, LoadArgs};
 use crate::error::INTERRUPTED;
 use crate::interrupt::{self, Listening};
 use crate::model::{self, Opened};
@@ -27,6 +28,74 @@ const CACHE_TOKENS: usize = 32_768;
 /// Tasks of each kind and mode over which MTP is measured: enough for some ten thousand tokens.
 const MTP_TASKS: usize = 25;
 
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny")]
+pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) command: EvalCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// The held-out tasks of the small model's corpus, scored by exact answer
+    Fixture(FixtureArgs),
+    /// How far a model lies from another, the same one before it was rounded: predictions, weights,
+    /// and the tasks where it is the small one
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example: dsv3 eval fixture --model fixtures/dsv3-tiny --kinds arithmetic,tools --show-failures 3\n\
+    Decoding is greedy; the same flags ask the same tasks, so two reports differ by the models\n\
+    alone. Intervals are Wilson's, 95%."
+)]
+pub(crate) struct FixtureArgs {
+    #[command(flatten)]
+    pub(crate) tasks: TaskArgs,
+    /// Show up to N wrong answers of each kind and mode
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) show_failures: usize,
+}
+
+/// Which tasks a model is given, and how it runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TaskArgs {
+    /// Tasks of each kind and mode; a quarter of it at each length of the buried fact
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// The same seed gives the same tasks
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+    /// Only these kinds, as the report names them: arithmetic,facts,… [default: all]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = parse_kind)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Only these modes: think, nothink, raw [default: all]
+    #[arg(long, value_name = "MODES", value_delimiter = ',', value_parser = parse_mode)]
+    pub(crate) modes: Vec<Mode>,
+    /// Tokens to write in a turn at most; more count as no answer
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_new_tokens: u32,
+    /// Tasks that run at once
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) in_flight: u16,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+/// A kind of task by its name.
+fn parse_kind(name: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| format!("there is {}", Kind::ALL.map(Kind::name).join(", ")))
+}
+
+/// A way of asking by its name.
+fn parse_mode(name: &str) -> Result<Mode, String> {
+    let modes = [Mode::Think, Mode::Nothink, Mode::Raw];
+    let known = modes.into_iter().find(|mode| mode.name() == name);
+    known.ok_or_else(|| format!("there is {}", modes.map(Mode::name).join(", ")))
+}
+
 /// Evaluate a model.
 pub(crate) fn run(global: &Global, args: EvalArgs) -> anyhow::Result<ExitCode> {
     match args.command {
@@ -37,6 +106,7 @@ pub(crate) fn run(global: &Global, args: EvalArgs) -> anyhow::Result<ExitCode> {
 
 /// `dsv3 eval fixture`
 fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
+    let (args, failures) = (&args.tasks, args.show_failures);
     let opened = model::open(global)?;
     let options = set_options(args);
     let prepared = prepare(&options, args, &opened)?;
@@ -63,7 +133,6 @@ fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
         other => other?,
     };
     let tokenizer = engine.tokenizer().ok_or(EvalError::NoTokenizer)?;
-    let failures = args.show_failures;
     let mut report = Report::new(settings, &prepared, &outcomes, tokenizer, seconds, failures)?;
     report.mtp_acceptance = mtp;
     match global.json {
@@ -73,7 +142,7 @@ fn fixture(global: &Global, args: &FixtureArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn set_options(args: &FixtureArgs) -> SetOptions {
+pub(super) fn set_options(args: &TaskArgs) -> SetOptions {
     let mut options = SetOptions {
         seed: args.seed,
         count: args.count as usize,
@@ -92,7 +161,7 @@ pub(super) fn set_options(args: &FixtureArgs) -> SetOptions {
 /// The tasks as ids, before any weight is read.
 pub(super) fn prepare(
     options: &SetOptions,
-    args: &FixtureArgs,
+    args: &TaskArgs,
     opened: &Opened,
 ) -> anyhow::Result<Prepared> {
     let dir = opened.dir.display();
@@ -112,7 +181,7 @@ pub(super) fn prepare(
 /// An engine that holds the tasks and texts of `longest` tokens, and the MTP module.
 pub(super) fn load(
     global: &Global,
-    args: &FixtureArgs,
+    args: &TaskArgs,
     opened: Opened,
     prepared: &Prepared,
     longest: usize,
@@ -139,7 +208,7 @@ pub(super) fn load(
 
 /// All answers, the seconds that they took, and MTP's rate.
 fn evaluate(
-    args: &FixtureArgs,
+    args: &TaskArgs,
     engine: &mut Engine,
     module: Option<&MtpModule>,
     prepared: &Prepared,
@@ -177,7 +246,7 @@ fn evaluate(
 
 /// The tasks' scores by mode, and nothing else.
 pub(super) fn totals(
-    args: &FixtureArgs,
+    args: &TaskArgs,
     engine: &mut Engine,
     prepared: &Prepared,
     listening: &Listening,

@@ -1,8 +1,10 @@
 //! `dsv3 finetune`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use clap::{Args, ValueEnum};
 use dsv3_train::data::OnBadLine;
 use dsv3_train::lora::{
     Finetune, FinetuneEnd, FinetuneOptions, FinetunePlan, Length, LoraConfig, LoraTarget,
@@ -10,13 +12,86 @@ use dsv3_train::lora::{
 use dsv3_train::report::{Progress, StepReport};
 use dsv3_train::{Observer, TrainError, TrainOptions};
 
-use crate::cli::{BadLine, FinetuneArgs, Global};
+use crate::cli::Global;
 use crate::error::{INTERRUPTED, usage};
 use crate::output::{grouped, say_json};
 use crate::{device, interrupt, model};
 
 /// Steps between two lines where stderr is no terminal.
 const PLAIN_EVERY: u64 = 10;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dsv3 finetune --model DeepSeek-V3.1 --data train.jsonl --out my-adapter\n\
+    A line of the data is a conversation: {\"messages\": [...], \"tools\": [...]}; what the assistant\n\
+    says is learned. Low-rank factors (LoRA) are trained beside the weights, which stay as they\n\
+    are. Ctrl-C saves; the same command goes on. Then: dsv3 chat --adapter my-adapter"
+)]
+pub(crate) struct FinetuneArgs {
+    /// Conversations, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// The folder to write: PEFT's adapter files, log.jsonl, curves.svg
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Rank of the factors
+    #[arg(long, value_name = "R", default_value = "16")]
+    pub(crate) rank: usize,
+    /// Their product counts alpha / rank times [default: twice the rank]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) alpha: Option<f64>,
+    /// Train factors of the routed experts as well: most of the model, and much slower
+    #[arg(long)]
+    pub(crate) experts: bool,
+    /// Times through the data
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "3",
+        allow_negative_numbers = true
+    )]
+    pub(crate) epochs: f64,
+    /// Steps, instead of --epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub(crate) steps: Option<u64>,
+    /// The highest learning rate
+    #[arg(
+        long,
+        value_name = "X",
+        default_value = "2e-4",
+        allow_negative_numbers = true
+    )]
+    pub(crate) lr: f64,
+    /// Tokens of one pass at most
+    #[arg(long, value_name = "N", default_value = "2048")]
+    pub(crate) batch_tokens: usize,
+    /// Passes whose gradients are added up to one step
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) accumulate: usize,
+    /// The longest conversation, in tokens [default: what a pass holds and the model has]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<usize>,
+    /// Share of the conversations that is held out to measure on
+    #[arg(
+        long,
+        value_name = "X",
+        default_value = "0.05",
+        allow_negative_numbers = true
+    )]
+    pub(crate) eval_fraction: f64,
+    /// The same seed trains the same adapter
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seed: u64,
+    /// What to do with a line that can't be trained on; a skipped one is reported
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub(crate) on_bad_line: BadLine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BadLine {
+    Refuse,
+    Skip,
+}
 
 /// Train an adapter, or go on with it.
 pub(crate) fn run(global: &Global, args: FinetuneArgs) -> anyhow::Result<ExitCode> {

@@ -61,12 +61,19 @@ pub(crate) fn run(global: &Global, args: PlanArgs) -> anyhow::Result<()> {
         mtp_cache: false,
         devices: args.devices,
     };
-    let plan = Plan::new(&ModelArgs::from_file(&config)?, &options)?;
+    let args = ModelArgs::from_file(&config)?;
+    let plan = Plan::new(&args, &options)?;
     if global.json {
         return say_json(&plan);
     }
     say(&components(&plan))?;
     say(&needs(&plan))?;
+    if plan.options.context > args.max_position_embeddings as u64 {
+        say(&format!(
+            "note: the model has positions for {} tokens (max_position_embeddings), fewer than --context\n\n",
+            grouped(args.max_position_embeddings as u64)
+        ))?;
+    }
     say(&fit(&plan))
 }
 

@@ -14,8 +14,8 @@ use dsv3_weights::difference::{ComponentDifference, by_component, differences};
 use serde::Serialize;
 use serde_json::json;
 
-use super::eval;
-use crate::cli::{FixtureArgs, Global, LoadArgs};
+use super::eval::{self, TaskArgs};
+use crate::cli::{Global, LoadArgs};
 use crate::error::{INTERRUPTED, usage};
 use crate::interrupt;
 use crate::model::{self, Opened};
@@ -36,10 +36,10 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
     /// Tokens of the text that are read together
-    #[arg(long, value_name = "N", default_value = "512", value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", default_value = "512", requires = "text", value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) window: u32,
     #[command(flatten)]
-    pub(crate) tasks: FixtureArgs,
+    pub(crate) tasks: TaskArgs,
 }
 
 impl ReportArgs {
@@ -49,14 +49,13 @@ impl ReportArgs {
             base,
             text,
             window: 512,
-            tasks: FixtureArgs {
+            tasks: TaskArgs {
                 count,
                 seed: 1,
                 kinds: Vec::new(),
                 modes: Vec::new(),
                 max_new_tokens: 256,
                 in_flight: 32,
-                show_failures: 0,
                 load: LoadArgs::default(),
             },
         }
@@ -128,7 +127,7 @@ pub(crate) fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitCode
 
 /// Find it out. [`EvalError::Stopped`] after Ctrl-C, which must be taken over already.
 pub(crate) fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Report> {
-    let bare = FixtureArgs {
+    let bare = TaskArgs {
         load: LoadArgs {
             context: args.tasks.load.context,
             ..LoadArgs::default()
@@ -150,7 +149,7 @@ pub(crate) fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Repo
         true => Some(eval::prepare(&eval::set_options(&bare), &bare, &base)?),
         false => None,
     };
-    let engine = |global: &Global, args: &FixtureArgs, opened: Opened| match &prepared {
+    let engine = |global: &Global, args: &TaskArgs, opened: Opened| match &prepared {
         Some(prepared) => {
             let (engine, _) = eval::load(global, args, opened, prepared, longest)?;
             Ok(engine)
@@ -175,6 +174,7 @@ pub(crate) fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Repo
         }
     });
     bar.finish_and_clear();
+    let divergence = divergence?;
     let tasks = match &prepared {
         Some(prepared) => Some(Tasks {
             base: eval::totals(&bare, &mut ours, prepared, &listening)?,
@@ -190,14 +190,14 @@ pub(crate) fn compare(global: &Global, args: &ReportArgs) -> anyhow::Result<Repo
             None => "held-out tasks with their answers".to_owned(),
         },
         is_text: args.text.is_some(),
-        divergence: divergence?,
+        divergence,
         components,
         tasks,
     })
 }
 
 /// What both are to predict.
-fn texts(args: &ReportArgs, base: &Opened) -> anyhow::Result<Vec<CountedText>> {
+pub(super) fn texts(args: &ReportArgs, base: &Opened) -> anyhow::Result<Vec<CountedText>> {
     let tokenizer = base.tokenizer()?;
     if let Some(file) = &args.text {
         return windows(file, base, args.window as usize);

@@ -64,18 +64,19 @@ impl Measurement {
     }
 }
 
-/// Measure all of `workload`, or until Ctrl-C: what is measured by then is given.
+/// Measure all of `workload` onto `measured`, or until Ctrl-C or until a pass fails: what is measured
+/// by then stays.
 pub(super) fn run(
     model: &Transformer,
     workload: &Workload,
     listening: &Listening,
     gauge: &mut Gauge,
-) -> anyhow::Result<Vec<Measurement>> {
+    measured: &mut Vec<Measurement>,
+) -> anyhow::Result<()> {
     let bar = progress_bar(
         cost_of_all(workload),
         "measuring {bar:30} {percent} %, {eta} left: {msg}",
     );
-    let mut measured = Vec::new();
     'all: for batch in &workload.batches {
         let mut sequences = Sequences::new(model, workload, *batch, listening, &bar);
         for tokens in &workload.prompts {
@@ -96,7 +97,7 @@ pub(super) fn run(
     }
     debug_assert!(listening.pressed() || bar.position() == cost_of_all(workload));
     bar.finish_and_clear();
-    Ok(measured)
+    Ok(())
 }
 
 /// What a pass costs beside its tokens, in tokens: reading the weights takes about as long as the

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::measure::{Kind, Measurement};
 use super::part::ByPart;
+use super::size::Size;
 use crate::error::usage;
 
 /// What the model of another configuration would reach.
@@ -47,7 +48,9 @@ pub(super) struct Target {
     config: String,
     args: ModelArgs,
     format: &'static str,
+    /// Its parameters and its cache; how many bytes a parameter takes is the measured model's.
     plan: Plan,
+    size: Size,
     same_shapes: bool,
     /// Parameters that a token meets, of the measured model.
     measured_work: ByPart,
@@ -56,43 +59,54 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Read the configuration and count what it describes, in the format of `measured`.
+    /// Read the configuration and count what it describes, in the formats of `measured`.
     pub(super) fn open(
         config: &Path,
         measured: &Checkpoint,
         cache: LatentFormat,
     ) -> anyhow::Result<Self> {
         let args = ModelArgs::from_file(config)?;
-        let (format, name) = format_of(measured);
-        Target::new(config, args, measured.args(), (format, name), cache)
+        let inventory = Inventory::of(measured);
+        let counts = inventory.components.iter();
+        let size = Size::new(counts.map(|(of, c)| (*of, c.parameters, c.bytes)));
+        let format = format_of(&inventory);
+        Target::new(config, args, measured.args(), (size, format), cache)
     }
 
     fn new(
         config: &Path,
         args: ModelArgs,
         measured: &ModelArgs,
-        (format, name): (PlanFormat, &'static str),
+        (size, format): (Size, &'static str),
         cache: LatentFormat,
     ) -> anyhow::Result<Self> {
-        let plan = |args: &ModelArgs, format| {
+        let plan = |args: &ModelArgs| {
             let options = PlanOptions {
-                format,
+                format: PlanFormat::Bf16,
                 cache_dtype: cache.into(),
                 mtp_weights: false,
                 ..PlanOptions::default()
             };
             Plan::new(args, &options)
         };
-        let parameters = |c: &ComponentPlan| c.parameters;
+        let plan_of_args = plan(&args)?;
         Ok(Target {
             config: config.display().to_string(),
-            format: name,
+            format,
             same_shapes: same_shapes(&args, measured),
-            work: of_token(&plan(&args, PlanFormat::Bf16)?, &args, parameters),
-            measured_work: of_token(&plan(measured, PlanFormat::Bf16)?, measured, parameters),
-            plan: plan(&args, format)?,
+            work: of_token(&plan_of_args, &args, |_, c| c.parameters as f64),
+            measured_work: of_token(&plan(measured)?, measured, |_, c| c.parameters as f64),
+            plan: plan_of_args,
+            size,
             args,
         })
+    }
+
+    /// Bytes of all its weights.
+    fn weight_bytes(&self) -> u64 {
+        let components = self.plan.components.iter();
+        let bytes: f64 = components.map(|(of, c)| self.size.bytes(*of, c)).sum();
+        bytes.round() as u64
     }
 
     /// The configuration.
@@ -108,13 +122,7 @@ impl Target {
         measured: Option<f64>,
         asked: Option<f64>,
         available: Option<u64>,
-    ) -> anyhow::Result<Projection> {
-        if measured.is_none() && asked.is_some() {
-            return Err(usage(
-                "--bandwidth needs this machine's own to compare with, and too little memory is \
-                 available to measure it: leave it out, or free some memory",
-            ));
-        }
+    ) -> Projection {
         let single = measurements.iter().filter(|m| m.batch == 1);
         let rows = single.filter_map(|m| match (m.kind, asked) {
             (Kind::Decode, _) => {
@@ -125,8 +133,8 @@ impl Target {
             // Another machine's arithmetic is not known from its memory.
             (Kind::Prefill, Some(_)) => None,
         });
-        let weight_bytes = self.plan.total_bytes;
-        Ok(Projection {
+        let weight_bytes = self.weight_bytes();
+        Projection {
             config: self.config.clone(),
             format: self.format,
             bandwidth_gb_s: asked.or(measured),
@@ -137,7 +145,7 @@ impl Target {
                 None => available.map(|bytes| weight_bytes <= bytes),
             },
             rows: rows.collect(),
-        })
+        }
     }
 
     /// Each part's bytes at the speed at which the measured model's were read.
@@ -145,7 +153,7 @@ impl Target {
         let (read, seconds) = (ByPart::of_bytes(&measured.bytes), measured.median());
         // The n-th decoded token sees all before it and itself.
         let context = measured.depth as f64 + (measured.tokens as f64 + 1.0) / 2.0;
-        let mut bytes = of_token(&self.plan, &self.args, |c| c.bytes);
+        let mut bytes = of_token(&self.plan, &self.args, |of, c| self.size.bytes(of, c));
         bytes.0[0] += context * self.plan.cache.bytes_per_token as f64;
         let seconds = scaled(bytes, read, seconds).total() / faster;
         ProjectedRow {
@@ -172,6 +180,17 @@ impl Target {
     }
 }
 
+/// Refuse a bandwidth that nothing measured can be compared with.
+pub(super) fn check_bandwidth(asked: Option<f64>, measured: Option<f64>) -> anyhow::Result<()> {
+    match (asked, measured) {
+        (Some(_), None) => Err(usage(
+            "--bandwidth needs this machine's own to compare with, and too little memory is \
+             available to measure it: leave it out, or free some memory",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Seconds for `wanted`, where `done` took `seconds`. A part that the measured model lacks is as
 /// fast as all of it.
 fn scaled(wanted: ByPart, done: ByPart, seconds: ByPart) -> ByPart {
@@ -182,8 +201,15 @@ fn scaled(wanted: ByPart, done: ByPart, seconds: ByPart) -> ByPart {
 }
 
 /// What one token meets of each part: of the routed experts those that are chosen.
-fn of_token(plan: &Plan, args: &ModelArgs, count: fn(&ComponentPlan) -> u64) -> ByPart {
-    let of = |component| plan.components.get(&component).map_or(0, count) as f64;
+fn of_token(
+    plan: &Plan,
+    args: &ModelArgs,
+    count: impl Fn(Component, &ComponentPlan) -> f64,
+) -> ByPart {
+    let of = |component| {
+        let planned = plan.components.get(&component);
+        planned.map_or(0.0, |planned| count(component, planned))
+    };
     let chosen = args.num_experts_per_tok as f64 / args.n_routed_experts.max(1) as f64;
     let head = match args.tie_word_embeddings {
         true => Component::Embedding,
@@ -224,28 +250,21 @@ fn same_shapes(one: &ModelArgs, other: &ModelArgs) -> bool {
 }
 
 /// The format of most of a checkpoint's weights.
-fn format_of(checkpoint: &Checkpoint) -> (PlanFormat, &'static str) {
-    let inventory = Inventory::of(checkpoint);
+fn format_of(inventory: &Inventory) -> &'static str {
     let packed = inventory.packed.iter();
     if let Some((format, _)) = packed.max_by_key(|(_, counts)| counts.parameters) {
         return match format.starts_with("int4") {
-            true => (PlanFormat::Int4, "int4"),
-            false => (PlanFormat::Int8, "int8"),
+            true => "int4",
+            false => "int8",
         };
     }
     let has = |dtype: &str| inventory.main.dtypes.get(dtype).copied().unwrap_or(0);
     if has("F8_E4M3") > 0 {
-        return (PlanFormat::Fp8, "fp8");
+        return "fp8";
     }
-    let plain = [
-        (has("BF16"), PlanFormat::Bf16, "bf16"),
-        (has("F16"), PlanFormat::F16, "f16"),
-        (has("F32"), PlanFormat::F32, "f32"),
-    ];
-    let most = plain.into_iter().max_by_key(|(tensors, ..)| *tensors);
-    most.map_or((PlanFormat::Bf16, "bf16"), |(_, format, name)| {
-        (format, name)
-    })
+    let plain = [("BF16", "bf16"), ("F16", "f16"), ("F32", "f32")];
+    let most = plain.into_iter().max_by_key(|(dtype, _)| has(dtype));
+    most.map_or("bf16", |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -270,22 +289,48 @@ mod tests {
         args
     }
 
-    fn target(args: ModelArgs, measured: &ModelArgs) -> Target {
-        let format = (PlanFormat::Fp8, "fp8");
-        Target::new(
-            Path::new("CONFIG"),
-            args,
-            measured,
+    /// What the slice has in a format.
+    fn planned(format: PlanFormat) -> Plan {
+        let options = PlanOptions {
             format,
-            LatentFormat::Bf16,
-        )
-        .unwrap()
+            mtp_weights: false,
+            ..PlanOptions::default()
+        };
+        Plan::new(&slice(), &options).unwrap()
+    }
+
+    /// `args`, where the slice was measured in fp8, but for `other` in a format of its own.
+    fn target_with(
+        args: ModelArgs,
+        measured: &ModelArgs,
+        other: (Component, PlanFormat),
+    ) -> Target {
+        let (fp8, own) = (planned(PlanFormat::Fp8), planned(other.1));
+        let counts = fp8.components.iter().map(|(of, c)| {
+            let c = if *of == other.0 {
+                &own.components[of]
+            } else {
+                c
+            };
+            (*of, c.parameters, c.bytes)
+        });
+        let size = (Size::new(counts), "fp8");
+        let config = Path::new("CONFIG");
+        Target::new(config, args, measured, size, LatentFormat::Bf16).unwrap()
+    }
+
+    fn target(args: ModelArgs, measured: &ModelArgs) -> Target {
+        target_with(args, measured, (Component::Attention, PlanFormat::Fp8))
     }
 
     /// A second for each part of the slice, at 512 tokens of depth.
     fn measured(kind: Kind) -> Measurement {
-        let slice = target(slice(), &slice());
-        let bytes = of_token(&slice.plan, &slice.args, |c| c.bytes);
+        measured_with(kind, (Component::Attention, PlanFormat::Fp8))
+    }
+
+    fn measured_with(kind: Kind, other: (Component, PlanFormat)) -> Measurement {
+        let slice = target_with(slice(), &slice(), other);
+        let bytes = of_token(&slice.plan, &slice.args, |of, c| slice.size.bytes(of, c));
         let [attention, dense, experts, head] = bytes.0.map(|bytes| bytes as u64);
         Measurement {
             kind,
@@ -318,7 +363,7 @@ mod tests {
         let seconds = 61.0 / 2.0 + 3.0 + 58.0 + 1.0;
         for kind in [Kind::Decode, Kind::Prefill] {
             let projection = target.project(&[measured(kind)], Some(10.0), None, None);
-            let speed = projection.unwrap().rows[0].tokens_per_s;
+            let speed = projection.rows[0].tokens_per_s;
             // Off by the slice's smaller router and the final norm.
             let off = (speed * seconds - 1.0).abs();
             assert!(off < 0.05, "{kind:?}: {speed}");
@@ -331,21 +376,36 @@ mod tests {
     fn another_memory_changes_decoding_alone() {
         let target = target(published(), &slice());
         let both = [measured(Kind::Prefill), measured(Kind::Decode)];
-        let here = target.project(&both, Some(10.0), None, Some(1)).unwrap();
+        let here = target.project(&both, Some(10.0), None, Some(1));
         let there = target.project(&both, Some(10.0), Some(40.0), Some(1));
-        let there = there.unwrap();
         assert_eq!((here.rows.len(), there.rows.len()), (2, 1));
         let ratio = there.rows[0].tokens_per_s / here.rows[1].tokens_per_s;
         assert!((ratio - 4.0).abs() < 1e-9, "{ratio}");
         assert_eq!((here.fits_memory, there.fits_memory), (Some(false), None));
         assert_eq!(here.weight_bytes, 673_150_611_808);
-        let per_token = target.plan.per_token.weight_bytes_read;
+        let fp8 = Plan::new(&published(), &PlanOptions::default()).unwrap();
+        let per_token = fp8.per_token.weight_bytes_read;
         let bytes = here.rows[1].bytes_per_token.unwrap();
         // The plan's own count has the embedding's row besides.
         let row = 2.0 * 7168.0;
         assert!((bytes - 512.0 * 70_272.0 + row - per_token as f64).abs() < 1.0);
-        let message = target.project(&both, None, Some(40.0), None).unwrap_err();
+        let message = check_bandwidth(Some(40.0), None).unwrap_err();
         assert!(message.to_string().contains("--bandwidth"), "{message}");
+    }
+
+    /// Breaks with: a recipe's components reckoned in the format of most weights, which makes those
+    /// in a finer one faster than they were measured to be.
+    #[test]
+    fn a_component_in_a_format_of_its_own_takes_its_measured_time() {
+        for format in [PlanFormat::Bf16, PlanFormat::Int4] {
+            let own = (Component::Attention, format);
+            let target = target_with(published(), &slice(), own);
+            let rows = [measured_with(Kind::Decode, own)];
+            let projection = target.project(&rows, Some(10.0), None, None);
+            let seconds = 61.0 / 2.0 + 3.0 + 58.0 + 1.0;
+            let off = projection.rows[0].tokens_per_s * seconds - 1.0;
+            assert!(off.abs() < 0.05, "{format:?}: {off}");
+        }
     }
 
     /// Breaks with: a model with other shapes that passes for a slice.

@@ -32,6 +32,9 @@ pub(super) struct Report {
     pub(super) projection: Option<Projection>,
     /// Ctrl-C came before all was measured.
     pub(super) interrupted: bool,
+    /// Why a pass failed before all was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failed: Option<String>,
 }
 
 /// Where it ran.
@@ -199,6 +202,7 @@ impl Report {
             cost: None,
             projection: None,
             interrupted: false,
+            failed: None,
         }
     }
 

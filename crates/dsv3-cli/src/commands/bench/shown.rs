@@ -218,6 +218,10 @@ fn notes(report: &Report) -> Vec<String> {
         "stopped by Ctrl-C; only what was measured by then is shown",
     );
     note(
+        report.failed.is_some(),
+        "a pass failed; only what was measured by then is shown",
+    );
+    note(
         !report.optimised_build,
         "this build is not optimised: build with --release for real speeds",
     );

@@ -42,13 +42,23 @@ impl Workload {
                 "with --prompt 0 and --decode 0 there is nothing to measure: raise one of them",
             ));
         }
+        let batches = in_order(&args.batch);
+        let fills = !prompts.is_empty() || decode > 0 && args.depth.iter().any(|depth| *depth > 0);
+        let most = batches.last().copied().unwrap_or(1);
+        if fills && most > args.batch_tokens as usize {
+            return Err(usage(format!(
+                "--batch {most} is more than a pass over prompts has tokens, of all sequences \
+                 together: raise --batch-tokens {} or lower --batch",
+                args.batch_tokens
+            )));
+        }
         Ok(Workload {
             prompts,
             depths: match decode {
                 0 => Vec::new(),
                 _ => in_order(&args.depth),
             },
-            batches: in_order(&args.batch),
+            batches,
             decode,
             repeat: args.repeat as usize,
             batch_tokens: args.batch_tokens as usize,
