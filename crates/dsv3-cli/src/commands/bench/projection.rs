@@ -48,8 +48,9 @@ pub(super) struct Target {
     config: String,
     args: ModelArgs,
     format: &'static str,
-    /// Its parameters and its cache; how many bytes a parameter takes is the measured model's.
+    /// In the format of most of the measured weights.
     plan: Plan,
+    /// What the measured model's recipe makes of that.
     size: Size,
     same_shapes: bool,
     /// Parameters that a token meets, of the measured model.
@@ -67,37 +68,37 @@ impl Target {
     ) -> anyhow::Result<Self> {
         let args = ModelArgs::from_file(config)?;
         let inventory = Inventory::of(measured);
-        let counts = inventory.components.iter();
-        let size = Size::new(counts.map(|(of, c)| (*of, c.parameters, c.bytes)));
+        let bytes = inventory.components.iter().map(|(of, c)| (*of, c.bytes));
         let format = format_of(&inventory);
-        Target::new(config, args, measured.args(), (size, format), cache)
+        Target::new(config, args, (measured.args(), bytes), format, cache)
     }
 
     fn new(
         config: &Path,
         args: ModelArgs,
-        measured: &ModelArgs,
-        (size, format): (Size, &'static str),
+        (measured, bytes): (&ModelArgs, impl Iterator<Item = (Component, u64)>),
+        (format, name): (PlanFormat, &'static str),
         cache: LatentFormat,
     ) -> anyhow::Result<Self> {
         let plan = |args: &ModelArgs| {
             let options = PlanOptions {
-                format: PlanFormat::Bf16,
+                format,
                 cache_dtype: cache.into(),
                 mtp_weights: false,
                 ..PlanOptions::default()
             };
             Plan::new(args, &options)
         };
-        let plan_of_args = plan(&args)?;
+        let (plan, of_measured) = (plan(&args)?, plan(measured)?);
+        let parameters = |_, c: &ComponentPlan| c.parameters as f64;
         Ok(Target {
             config: config.display().to_string(),
-            format,
+            format: name,
             same_shapes: same_shapes(&args, measured),
-            work: of_token(&plan_of_args, &args, |_, c| c.parameters as f64),
-            measured_work: of_token(&plan(measured)?, measured, |_, c| c.parameters as f64),
-            plan: plan_of_args,
-            size,
+            work: of_token(&plan, &args, parameters),
+            measured_work: of_token(&of_measured, measured, parameters),
+            size: Size::new(bytes, &of_measured),
+            plan,
             args,
         })
     }
@@ -250,21 +251,27 @@ fn same_shapes(one: &ModelArgs, other: &ModelArgs) -> bool {
 }
 
 /// The format of most of a checkpoint's weights.
-fn format_of(inventory: &Inventory) -> &'static str {
+fn format_of(inventory: &Inventory) -> (PlanFormat, &'static str) {
     let packed = inventory.packed.iter();
     if let Some((format, _)) = packed.max_by_key(|(_, counts)| counts.parameters) {
         return match format.starts_with("int4") {
-            true => "int4",
-            false => "int8",
+            true => (PlanFormat::Int4, "int4"),
+            false => (PlanFormat::Int8, "int8"),
         };
     }
     let has = |dtype: &str| inventory.main.dtypes.get(dtype).copied().unwrap_or(0);
     if has("F8_E4M3") > 0 {
-        return "fp8";
+        return (PlanFormat::Fp8, "fp8");
     }
-    let plain = [("BF16", "bf16"), ("F16", "f16"), ("F32", "f32")];
-    let most = plain.into_iter().max_by_key(|(dtype, _)| has(dtype));
-    most.map_or("bf16", |(_, name)| name)
+    let plain = [
+        (has("BF16"), PlanFormat::Bf16, "bf16"),
+        (has("F16"), PlanFormat::F16, "f16"),
+        (has("F32"), PlanFormat::F32, "f32"),
+    ];
+    let most = plain.into_iter().max_by_key(|(tensors, ..)| *tensors);
+    most.map_or((PlanFormat::Bf16, "bf16"), |(_, format, name)| {
+        (format, name)
+    })
 }
 
 #[cfg(test)]
@@ -306,17 +313,16 @@ mod tests {
         other: (Component, PlanFormat),
     ) -> Target {
         let (fp8, own) = (planned(PlanFormat::Fp8), planned(other.1));
-        let counts = fp8.components.iter().map(|(of, c)| {
+        let bytes = fp8.components.iter().map(|(of, c)| {
             let c = if *of == other.0 {
                 &own.components[of]
             } else {
                 c
             };
-            (*of, c.parameters, c.bytes)
+            (*of, c.bytes)
         });
-        let size = (Size::new(counts), "fp8");
-        let config = Path::new("CONFIG");
-        Target::new(config, args, measured, size, LatentFormat::Bf16).unwrap()
+        let (config, format) = (Path::new("CONFIG"), (PlanFormat::Fp8, "fp8"));
+        Target::new(config, args, (measured, bytes), format, LatentFormat::Bf16).unwrap()
     }
 
     fn target(args: ModelArgs, measured: &ModelArgs) -> Target {
@@ -383,8 +389,7 @@ mod tests {
         assert!((ratio - 4.0).abs() < 1e-9, "{ratio}");
         assert_eq!((here.fits_memory, there.fits_memory), (Some(false), None));
         assert_eq!(here.weight_bytes, 673_150_611_808);
-        let fp8 = Plan::new(&published(), &PlanOptions::default()).unwrap();
-        let per_token = fp8.per_token.weight_bytes_read;
+        let per_token = target.plan.per_token.weight_bytes_read;
         let bytes = here.rows[1].bytes_per_token.unwrap();
         // The plan's own count has the embedding's row besides.
         let row = 2.0 * 7168.0;

@@ -1,39 +1,26 @@
-//! What a parameter takes.
+//! What weights take that do not all have one format.
 
 use std::collections::BTreeMap;
 
-use dsv3_weights::{Component, ComponentPlan};
+use dsv3_weights::{Component, ComponentPlan, Plan};
 
-/// How many bytes a parameter of each component takes in a checkpoint, scales and padding
-/// included: a recipe gives each its own format.
+/// How many times as much each component of a checkpoint takes as it would in the format of most
+/// weights: a recipe gives each its own. One for what is not there.
 #[derive(Debug)]
-pub(super) struct Size {
-    of: BTreeMap<Component, f64>,
-    /// Of all of them, for components that are not there.
-    all: f64,
-}
+pub(super) struct Size(BTreeMap<Component, f64>);
 
 impl Size {
-    /// From components with their parameters and bytes.
-    pub(super) fn new(counts: impl Iterator<Item = (Component, u64, u64)>) -> Self {
-        let main = counts.filter(|(of, parameters, _)| {
-            !of.is_mtp() && *of != Component::Other && *parameters > 0
+    /// From the bytes of each component, and what is planned of the same model in one format.
+    pub(super) fn new(bytes: impl Iterator<Item = (Component, u64)>, planned: &Plan) -> Self {
+        let times = bytes.filter_map(|(component, bytes)| {
+            let planned = planned.components.get(&component)?.bytes;
+            (planned > 0).then(|| (component, bytes as f64 / planned as f64))
         });
-        let (mut of, mut parameters, mut bytes) = (BTreeMap::new(), 0.0, 0.0);
-        for (component, of_it, bytes_of_it) in main {
-            parameters += of_it as f64;
-            bytes += bytes_of_it as f64;
-            of.insert(component, bytes_of_it as f64 / of_it as f64);
-        }
-        Size {
-            of,
-            all: bytes / f64::max(parameters, 1.0),
-        }
+        Size(times.collect())
     }
 
-    /// Bytes of a component of another model.
+    /// Bytes of a component of another model, of which so many are planned in that format.
     pub(super) fn bytes(&self, of: Component, planned: &ComponentPlan) -> f64 {
-        let each = self.of.get(&of).copied().unwrap_or(self.all);
-        each * planned.parameters as f64
+        self.0.get(&of).copied().unwrap_or(1.0) * planned.bytes as f64
     }
 }
