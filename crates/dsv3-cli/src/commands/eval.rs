@@ -51,11 +51,11 @@ pub(crate) enum EvalCommand {
     alone. Intervals are Wilson's, 95%."
 )]
 pub(crate) struct FixtureArgs {
-    #[command(flatten)]
-    pub(crate) tasks: TaskArgs,
     /// Show up to N wrong answers of each kind and mode
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) show_failures: usize,
+    #[command(flatten)]
+    pub(crate) tasks: TaskArgs,
 }
 
 /// Which tasks a model is given, and how it runs.
