@@ -2,8 +2,9 @@
 
 use crate::spec::RouteSpec;
 
-/// Ids by falling value, ties by rising id; the first `n`. NaN comes before all others, of either
-/// sign: so it is chosen, and what is wrong with a weight shows in the logits.
+/// Ids by falling value, ties by rising id; the first `n`. NaN, of either sign, counts as the largest
+/// number: so an expert whose logit is NaN is chosen, and the logits of the model show it. One whose
+/// correction bias alone is NaN is chosen with the weight of its score, which does not.
 fn top(values: &[f32], n: usize) -> Vec<usize> {
     let key = |id: usize| match values[id] {
         value if value.is_nan() => f32::INFINITY,
@@ -61,7 +62,7 @@ mod tests {
     };
 
     /// Breaks with: a panic of the sort, which a NaN among more than twenty numbers is enough for; a
-    /// NaN that hides.
+    /// NaN logit that hides.
     #[test]
     fn nan_is_chosen_and_ends_in_the_weights() {
         for at in 0..32 {
