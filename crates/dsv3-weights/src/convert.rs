@@ -15,6 +15,7 @@ use crate::output;
 use crate::recipe::{Recipe, WeightFormat};
 use crate::{Adapter, Checkpoint, ScaleFmt, Warning, WeightsError};
 
+mod ahead;
 mod fingerprint;
 mod importance;
 mod outputs;

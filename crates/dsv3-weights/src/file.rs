@@ -136,7 +136,7 @@ impl<'a> TensorView<'a> {
 
     /// Where the data lies in the file; inside the map, because the header was checked against
     /// the map's own length.
-    fn range(&self) -> Option<std::ops::Range<usize>> {
+    pub(crate) fn range(&self) -> Option<std::ops::Range<usize>> {
         let start = self.file.header.data_start;
         let begin = usize::try_from(start + self.entry.begin).ok()?;
         let end = usize::try_from(start + self.entry.end).ok()?;

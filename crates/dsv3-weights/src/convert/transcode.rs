@@ -15,6 +15,9 @@ use super::outputs::{Action, Outputs, Task};
 
 /// How many elements are held as f32 at once, unless one row of blocks has more.
 const CHUNK_ELEMENTS: usize = 1 << 21;
+/// How many are packed at once, of which a row for each thread is held as f32: enough that a thread
+/// which had to step aside is not waited for all the time.
+const PACKED_ELEMENTS: usize = 1 << 23;
 
 pub(super) fn run(
     checkpoint: &Checkpoint,
@@ -58,6 +61,20 @@ pub(super) fn run(
     }
 }
 
+/// The tensors that a job reads, in order; scales, which are little beside them, left out.
+pub(super) fn sources(checkpoint: &Checkpoint, job: &Job<Task>) -> Vec<String> {
+    match job.task.action {
+        Action::PackStack(_, stack) => parts_of(checkpoint, &job.name, stack),
+        _ => vec![job.name.clone()],
+    }
+}
+
+/// What the stack of this name is made of.
+fn parts_of(checkpoint: &Checkpoint, name: &str, stack: Stack) -> Vec<String> {
+    let prefix = name.split_once(".experts.").map_or(name, |(p, _)| p);
+    part_names(prefix, stack, checkpoint.args().n_routed_experts).collect()
+}
+
 /// All experts of a layer, one after the other; where a stack is made of two matrices of each,
 /// their rows in turn.
 fn pack_stack(
@@ -68,10 +85,8 @@ fn pack_stack(
     outputs: &Outputs<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<(), WeightsError> {
-    let prefix = name.split_once(".experts.").map_or(name, |(p, _)| p);
     let parts = stack.of_expert().len();
-    let sources: Vec<String> =
-        part_names(prefix, stack, checkpoint.args().n_routed_experts).collect();
+    let sources = parts_of(checkpoint, name, stack);
     let mut done = 0;
     for expert in sources.chunks(parts) {
         let walks = expert
@@ -98,7 +113,7 @@ fn pack(
     let columns = first.columns;
     let row_bytes = format.row_bytes(columns);
     let scales = outputs.scales(first.tensor.name(), columns);
-    for rows in first.chunks() {
+    for rows in first.chunks(PACKED_ELEMENTS) {
         let mut packed = vec![0; rows.len() * walks.len() * row_bytes];
         // The rows of a task meet one another in no order; the first that is refused is named.
         let refused = packed
@@ -162,11 +177,11 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Whole rows of blocks, a few megabytes of values at a time.
-    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+    /// Whole rows of blocks, about so many values at a time.
+    fn chunks(&self, elements: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let rows = self.rows;
         let strip = self.block[0] * self.columns;
-        let step = (CHUNK_ELEMENTS / strip.max(1)).max(1) * self.block[0];
+        let step = (elements / strip.max(1)).max(1) * self.block[0];
         let rows = if self.columns == 0 { 0 } else { rows };
         (0..rows)
             .step_by(step)
@@ -234,7 +249,7 @@ impl<'a> Walk<'a> {
         mut each: impl FnMut(usize, [usize; 2], &[f32]) -> Result<(), WeightsError>,
     ) -> Result<(), WeightsError> {
         self.must_be_matrix()?;
-        for rows in self.chunks() {
+        for rows in self.chunks(CHUNK_ELEMENTS) {
             let (first, shape) = (rows.start * self.columns, [rows.len(), self.columns]);
             each(first, shape, &self.read(rows)?)?;
         }
@@ -247,7 +262,7 @@ fn copy(tensor: &TensorView<'_>, check: bool, sink: &mut Sink<'_>) -> Result<(),
     let mut first = 0;
     for bytes in tensor.as_slice().chunks(CHUNK_ELEMENTS * element) {
         if check {
-            refuse_not_finite(tensor, first, &floats(tensor, bytes)?)?;
+            refuse_bytes_not_finite(tensor, first, bytes)?;
         }
         sink(0, (first * element) as u64, bytes.to_vec())?;
         first += bytes.len() / element;
@@ -259,9 +274,7 @@ fn copy(tensor: &TensorView<'_>, check: bool, sink: &mut Sink<'_>) -> Result<(),
 fn copy_codes(tensor: &TensorView<'_>, sink: &mut Sink<'_>) -> Result<(), WeightsError> {
     let mut first = 0;
     for codes in tensor.as_slice().chunks(CHUNK_ELEMENTS) {
-        if let Some(at) = codes.iter().position(|c| c & 0x7f == 0x7f) {
-            return Err(not_finite(tensor, first + at));
-        }
+        refuse_bytes_not_finite(tensor, first, codes)?;
         sink(0, first as u64, codes.to_vec())?;
         first += codes.len();
     }
@@ -326,6 +339,19 @@ fn to_bf16(tensor: &TensorView<'_>, first: usize, x: &[f32]) -> Result<Vec<u8>, 
     match bad {
         Some(at) if at != usize::MAX => Err(not_finite(tensor, first + at)),
         _ => Ok(out),
+    }
+}
+
+/// As [`refuse_not_finite`], of values that are not to be changed.
+fn refuse_bytes_not_finite(
+    tensor: &TensorView<'_>,
+    first: usize,
+    bytes: &[u8],
+) -> Result<(), WeightsError> {
+    match decode::first_not_finite(tensor.dtype(), bytes) {
+        None => Err(wrong_dtype(tensor)),
+        Some(None) => Ok(()),
+        Some(Some(at)) => Err(not_finite(tensor, first + at)),
     }
 }
 

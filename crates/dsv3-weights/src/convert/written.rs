@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::ahead::Ahead;
 use super::outputs::{Action, Outputs};
 use super::{ConvertOptions, ConvertReport, Progress, fingerprint, side_files, transcode};
 use crate::output::{self, Partial};
@@ -44,8 +45,18 @@ pub fn prepare(
     let partial = Partial::claim(out_dir, fingerprint::of(checkpoint, &outputs))?;
 
     let shards = &outputs.shards;
-    let shards_kept = output::fill(shards, &partial, progress, &mut |job, sink| {
-        transcode::run(checkpoint, job, &outputs, sink)
+    let ahead = Ahead::of(checkpoint, shards.iter().filter(|s| !partial.holds(s)))?;
+    let shards_kept = ahead.beside(|made| {
+        let mut bytes_made = 0;
+        output::fill(shards, &partial, progress, &mut |job, sink| {
+            transcode::run(checkpoint, job, &outputs, &mut |output, at, bytes| {
+                bytes_made += bytes.len() as u64;
+                sink(output, at, bytes)?;
+                // Nobody listens where the hints ended early, which matters to nobody.
+                let _ = made.send(bytes_made);
+                Ok(())
+            })
+        })
     })?;
     let side_files = side_files::write(checkpoint, &outputs, partial.dir())?;
     let report = ConvertReport {

@@ -1,219 +1,333 @@
-//! The scale of a group that makes its squared error small.
+//! The scales of groups that make their squared errors small.
 //!
-//! A few dozen scales around that of the largest magnitude are tried at once, a lane for each. From
-//! the best of them on two steps alternate, counted in f64: the best scale for the codes, in closed
-//! form, and the best codes for that scale.
+//! Sixteen groups are looked at side by side, a lane for each, so that nothing is summed across and
+//! a step that few groups need costs no branch. A few scales around that of the largest magnitude
+//! are tried; from the best of them on two steps alternate: the best scale for the codes, in closed
+//! form, and the best codes for that scale. All that is counted in f32; f64 decides where that
+//! leaves a doubt whether the plain scale was better.
 
+use super::GroupBits;
 use super::quantize::{code, code_range, inverse};
-use super::{GroupBits, UNIT};
 
-/// Scales tried for a code that the largest magnitude may get.
-const TRIED: usize = 24;
-/// Those for int4, as multiples of the one by the largest magnitude: the first, and the step.
-/// Clipping pays for finer steps down to about 0.7 of it; above 1 the largest code is given up.
-const INT4_TRIED: (f32, f32) = (0.66, 0.02);
-/// Those for int8, where clipping never pays for much.
-const INT8_TRIED: (f32, f32) = (0.91, 0.005);
+/// Groups side by side.
+pub(super) const LANES: usize = 16;
+/// A number of each group.
+pub(super) type Lanes = [f32; LANES];
+
+/// Scales tried, as multiples of the one by the largest magnitude: how many, the first, the step.
+type Tried = (usize, f32, f32);
+/// Those for int4, for a code that the largest magnitude may get: the lowest, and the highest.
+/// Each is looked at with the best scale for its codes, so a coarse step will do. Clipping pays
+/// down to about 0.75 of it.
+const INT4_TRIED: Tried = (8, 0.76, 0.04);
+/// With importance it pays for more, where what is clipped counts little.
+const INT4_WEIGHED: Tried = (12, 0.66, 0.04);
+/// Those for int8, two at a time. Clipping never pays there, and the error jumps about from one
+/// scale to the next: what pays is to look at many, a little above as well.
+const INT8_TRIED: Tried = (12, 0.97, 0.0075);
 /// Rounds of scale for codes and codes for scale.
-const REFITS: usize = 4;
-/// Sums that are kept apart.
-const LANES: usize = 8;
+const REFITS: usize = 2;
+/// Errors below this may have lost what f32 can't hold.
+const LEAST_SURE: f32 = 1e-30;
 
-/// Values that share a scale.
-pub(super) struct Group<'a> {
-    /// Whole units.
-    pub(super) values: &'a [f32],
-    /// As many, if not all count the same.
-    pub(super) importance: Option<&'a [f32]>,
+/// Values that share a scale, of several groups; where a group is shorter or there is none, zeros.
+pub(super) struct Groups<'a, const WEIGHED: bool> {
+    pub(super) values: &'a [Lanes],
+    /// As many where `WEIGHED`; where not, all count the same and this is not read.
+    pub(super) importance: &'a [Lanes],
     pub(super) bits: GroupBits,
 }
 
-/// What comes of a scale.
+/// What comes of scales.
 struct Fit {
-    scale: f32,
     /// `Σ importance · (w − ŵ)²`
-    error: f64,
-    /// The scale of least error for the codes that this one gives, as f16.
-    next: f32,
+    errors: Lanes,
+    /// The scales of least error for the codes that these give, as f16.
+    next: Lanes,
 }
 
-impl Group<'_> {
-    /// The f16 with which the largest magnitude is the largest code.
-    #[inline(always)]
-    pub(super) fn plain_scale(&self) -> f32 {
-        self.plain(self.extreme())
+/// The f16 with which the largest magnitude is the largest code.
+#[inline(always)]
+pub(super) fn plain_scale(extreme: f32, bits: GroupBits) -> f32 {
+    match bits {
+        GroupBits::Int8 => to_half(extreme.abs() / 127.0),
+        GroupBits::Int4 => to_half(extreme / -8.0),
     }
+}
 
-    #[inline(always)]
-    fn plain(&self, extreme: f32) -> f32 {
-        match self.bits {
-            GroupBits::Int8 => to_half(extreme.abs() / 127.0),
-            GroupBits::Int4 => to_half(extreme / -8.0),
-        }
-    }
+/// The value of largest magnitude, of the least and the greatest of a group; where there are two,
+/// the positive one.
+#[inline(always)]
+pub(super) fn extreme(least: f32, greatest: f32) -> f32 {
+    if -least > greatest { least } else { greatest }
+}
 
-    /// The value of largest magnitude; where there are two, the positive one.
+impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
+    /// The scales of least squared error among those that are looked at: values of f16, and never
+    /// worse than the plain ones.
     #[inline(always)]
-    fn extreme(&self) -> f32 {
-        let (mut least, mut most) = ([0f32; UNIT], [0f32; UNIT]);
-        for values in self.values.as_chunks::<UNIT>().0 {
-            for lane in 0..UNIT {
-                least[lane] = lesser(values[lane], least[lane]);
-                most[lane] = greater(values[lane], most[lane]);
-            }
+    pub(super) fn least_errors(&self) -> Lanes {
+        let extremes = self.extremes();
+        let mut plain = [0f32; LANES];
+        for lane in 0..LANES {
+            plain[lane] = plain_scale(extremes[lane], self.bits);
         }
-        let mut width = UNIT / 2;
-        while width > 0 {
-            for lane in 0..width {
-                least[lane] = lesser(least[lane + width], least[lane]);
-                most[lane] = greater(most[lane + width], most[lane]);
-            }
-            width /= 2;
-        }
-        if -least[0] > most[0] {
-            least[0]
-        } else {
-            most[0]
-        }
-    }
-
-    /// The scale of least squared error among those that are looked at: an f16's value, and never
-    /// worse than the plain one.
-    #[inline(always)]
-    pub(super) fn least_error(&self) -> f32 {
-        let extreme = self.extreme();
-        let plain = self.fit(self.plain(extreme));
-        let tried = match self.bits {
-            GroupBits::Int8 => self.best_of(extreme.abs() / 127.0, INT8_TRIED, plain.scale),
-            // The extreme as the lowest code, and as the highest.
-            GroupBits::Int4 => {
-                let (low, high) = (extreme / -8.0, extreme / 7.0);
-                let low = self.best_of(low, INT4_TRIED, plain.scale);
-                let high = self.best_of(high, INT4_TRIED, plain.scale);
-                if high.0 < low.0 { high } else { low }
-            }
+        let mut scales = match self.bits {
+            GroupBits::Int4 => self.of_most_gain(&extremes, &plain),
+            GroupBits::Int8 => self.of_least_error(&extremes, &plain),
         };
-        let mut best = self.fit(tried.1);
-        for _ in 0..REFITS {
-            if best.next == best.scale || !best.next.is_finite() {
-                break;
-            }
-            let next = self.fit(best.next);
-            if next.error >= best.error {
-                break;
-            }
-            best = next;
-        }
-        // In f32 a sum may lie; f64 decides.
-        if best.error < plain.error {
-            best.scale
-        } else {
-            plain.scale
-        }
-    }
-
-    /// Multiples of a scale: the least error, about, and whose it is. `plain` stands in for those
-    /// that an f16 can't hold.
-    #[inline(always)]
-    fn best_of(&self, scale: f32, (first, step): (f32, f32), plain: f32) -> (f32, f32) {
-        let range = code_range(self.bits);
-        let mut scales = [0f32; TRIED];
-        let mut inverses = [0f32; TRIED];
-        for (i, (to, inverse_to)) in scales.iter_mut().zip(&mut inverses).enumerate() {
-            let half = to_half(scale * (first + step * i as f32));
-            *to = if half.is_finite() { half } else { plain };
-            *inverse_to = inverse(*to);
-        }
-        let mut errors = [0f32; TRIED];
-        match self.importance {
-            None => {
-                for x in self.values {
-                    for lane in 0..TRIED {
-                        let code = code(*x, inverses[lane], range);
-                        let off = (-code).mul_add(scales[lane], *x);
-                        errors[lane] = off.mul_add(off, errors[lane]);
-                    }
-                }
-            }
-            Some(importance) => {
-                for (x, importance) in self.values.iter().zip(importance) {
-                    for lane in 0..TRIED {
-                        let code = code(*x, inverses[lane], range);
-                        let off = (-code).mul_add(scales[lane], *x);
-                        errors[lane] = (importance * off).mul_add(off, errors[lane]);
-                    }
-                }
-            }
-        }
-        let mut best = (errors[0], scales[0]);
-        for (error, scale) in errors.into_iter().zip(scales) {
-            if error < best.0 {
-                best = (error, scale);
-            }
-        }
-        best
-    }
-
-    /// Codes for a scale, what is off, and what scale they would rather have.
-    #[inline(always)]
-    fn fit(&self, scale: f32) -> Fit {
-        let (inverse, range) = (inverse(scale), code_range(self.bits));
-        let mut errors = [0f64; LANES];
-        let mut products = [0f64; LANES]; // Σ i·w·c
-        let mut squares = [0f64; LANES]; // Σ i·c²
-        let (values, _) = self.values.as_chunks::<LANES>();
-        let ones = [1f32; LANES];
-        let importance = self.importance.map(|i| i.as_chunks::<LANES>().0);
-        for (at, values) in values.iter().enumerate() {
-            let importance = match importance {
-                Some(importance) => &importance[at],
-                None => &ones,
-            };
+        let found = self.refit(&mut scales);
+        if !self.are_surely_better(&scales, &found, &plain) {
+            let (found, by_magnitude) = (self.exact_errors(&scales), self.exact_errors(&plain));
             for lane in 0..LANES {
-                let code = code(values[lane], inverse, range);
-                let (value, weight) = (f64::from(values[lane]), f64::from(importance[lane]));
-                let off = value - f64::from(code * scale);
-                let (code, weighed) = (f64::from(code), weight * f64::from(code));
-                errors[lane] = (weight * off).mul_add(off, errors[lane]);
-                products[lane] = weighed.mul_add(value, products[lane]);
-                squares[lane] = weighed.mul_add(code, squares[lane]);
+                let better = found[lane] < by_magnitude[lane];
+                scales[lane] = if better { scales[lane] } else { plain[lane] };
             }
         }
-        let (products, squares) = (total(products), total(squares));
-        Fit {
-            scale,
-            error: total(errors),
-            next: match squares > 0.0 {
-                true => to_half((products / squares) as f32),
-                false => scale,
-            },
+        scales
+    }
+
+    /// Whether each scale is the plain one or has less error, as far as f32's sums tell.
+    ///
+    /// What is off is exact but for one rounding (a code times an f16 has 19 bits), so a sum of
+    /// `n` squares is off by `n + 4` halves of f32's last place at most.
+    #[inline(always)]
+    fn are_surely_better(&self, scales: &Lanes, errors: &Lanes, plain: &Lanes) -> bool {
+        let doubt = (self.values.len() + 8) as f32 * f32::EPSILON;
+        let plain_errors = self.fit(plain).errors;
+        let mut sure = true;
+        for lane in 0..LANES {
+            let less = errors[lane] < plain_errors[lane] * (1.0 - doubt);
+            let better = less & (plain_errors[lane] > LEAST_SURE);
+            sure &= better | (scales[lane] == plain[lane]);
         }
+        sure
+    }
+
+    #[inline(always)]
+    fn extremes(&self) -> Lanes {
+        let (mut least, mut greatest) = ([0f32; LANES], [0f32; LANES]);
+        for values in self.values {
+            for lane in 0..LANES {
+                least[lane] = lesser(values[lane], least[lane]);
+                greatest[lane] = greater(values[lane], greatest[lane]);
+            }
+        }
+        let mut extremes = [0f32; LANES];
+        for lane in 0..LANES {
+            extremes[lane] = extreme(least[lane], greatest[lane]);
+        }
+        extremes
+    }
+
+    /// Of some codes, those with the best scale of their own.
+    ///
+    /// The best scale for codes `c` is `p / q` with `p = Σ i·w·c` and `q = Σ i·c²`, and what it
+    /// takes off `Σ i·w²` is `p² / q`: both without a second look at the values. int8 gains too
+    /// little by it for f32 to tell.
+    #[inline(always)]
+    fn of_most_gain(&self, extremes: &Lanes, plain: &Lanes) -> Lanes {
+        let (count, first, step) = if WEIGHED { INT4_WEIGHED } else { INT4_TRIED };
+        let range = code_range(self.bits);
+        let (mut gains, mut scales) = ([0f32; LANES], *plain);
+        for i in 0..count {
+            let multiple = first + step * i as f32;
+            // The extreme as the lowest code, and as the highest.
+            let (mut low, mut high) = ([0f32; LANES], [0f32; LANES]); // inverse scales
+            for lane in 0..LANES {
+                low[lane] = inverse(extremes[lane] * (multiple / -8.0));
+                high[lane] = inverse(extremes[lane] * (multiple / 7.0));
+            }
+            let (mut low_p, mut low_q) = ([0f32; LANES], [0f32; LANES]);
+            let (mut high_p, mut high_q) = ([0f32; LANES], [0f32; LANES]);
+            for (values, importance) in self.values.iter().zip(self.importance) {
+                for lane in 0..LANES {
+                    let weight = if WEIGHED { importance[lane] } else { 1.0 };
+                    let code_low = code(values[lane], low[lane], range);
+                    let weighed = code_low * weight;
+                    low_p[lane] = weighed.mul_add(values[lane], low_p[lane]);
+                    low_q[lane] = weighed.mul_add(code_low, low_q[lane]);
+                    let code_high = code(values[lane], high[lane], range);
+                    let weighed = code_high * weight;
+                    high_p[lane] = weighed.mul_add(values[lane], high_p[lane]);
+                    high_q[lane] = weighed.mul_add(code_high, high_q[lane]);
+                }
+            }
+            keep_most(&low_p, &low_q, &mut gains, &mut scales);
+            keep_most(&high_p, &high_q, &mut gains, &mut scales);
+        }
+        for lane in 0..LANES {
+            let half = to_half(scales[lane]);
+            scales[lane] = if half.is_finite() { half } else { plain[lane] };
+        }
+        scales
+    }
+
+    /// Of some scales, those of least error.
+    #[inline(always)]
+    fn of_least_error(&self, extremes: &Lanes, plain: &Lanes) -> Lanes {
+        let (count, first, step) = INT8_TRIED;
+        let range = code_range(self.bits);
+        let (mut least, mut scales) = ([f32::INFINITY; LANES], *plain);
+        for i in (0..count).step_by(2) {
+            let multiples = (first + step * i as f32, first + step * (i + 1) as f32);
+            let (mut a, mut b) = ([0f32; LANES], [0f32; LANES]); // scales
+            let (mut by_a, mut by_b) = ([0f32; LANES], [0f32; LANES]); // their inverses
+            for lane in 0..LANES {
+                let extreme = extremes[lane].abs();
+                a[lane] = to_half(extreme * (multiples.0 / 127.0));
+                b[lane] = to_half(extreme * (multiples.1 / 127.0));
+                by_a[lane] = inverse(a[lane]);
+                by_b[lane] = inverse(b[lane]);
+            }
+            // In steps of the scale.
+            let (mut errors_a, mut errors_b) = ([0f32; LANES], [0f32; LANES]);
+            for (values, importance) in self.values.iter().zip(self.importance) {
+                for lane in 0..LANES {
+                    let weight = if WEIGHED { importance[lane] } else { 1.0 };
+                    let code_a = code(values[lane], by_a[lane], range);
+                    let off = values[lane].mul_add(by_a[lane], -code_a);
+                    errors_a[lane] = (weight * off).mul_add(off, errors_a[lane]);
+                    let code_b = code(values[lane], by_b[lane], range);
+                    let off = values[lane].mul_add(by_b[lane], -code_b);
+                    errors_b[lane] = (weight * off).mul_add(off, errors_b[lane]);
+                }
+            }
+            keep_least(&errors_a, &a, &mut least, &mut scales);
+            keep_least(&errors_b, &b, &mut least, &mut scales);
+        }
+        scales
+    }
+
+    /// Moves every scale to the least error near it, as far as that goes in a few rounds; the
+    /// errors there.
+    #[inline(always)]
+    fn refit(&self, scales: &mut Lanes) -> Lanes {
+        let Fit {
+            mut errors,
+            mut next,
+        } = self.fit(scales);
+        for _ in 0..REFITS {
+            let fit = self.fit(&next);
+            let mut moved = false;
+            for lane in 0..LANES {
+                let better = fit.errors[lane] < errors[lane];
+                moved |= better;
+                errors[lane] = if better {
+                    fit.errors[lane]
+                } else {
+                    errors[lane]
+                };
+                scales[lane] = if better { next[lane] } else { scales[lane] };
+                next[lane] = if better { fit.next[lane] } else { scales[lane] };
+            }
+            if !moved {
+                break;
+            }
+        }
+        errors
+    }
+
+    #[inline(always)]
+    fn fit(&self, scales: &Lanes) -> Fit {
+        let range = code_range(self.bits);
+        let mut inverses = [0f32; LANES];
+        for lane in 0..LANES {
+            inverses[lane] = inverse(scales[lane]);
+        }
+        let mut errors = [0f32; LANES];
+        let mut products = [0f32; LANES]; // Σ i·(w − ŵ)·c
+        let mut squares = [0f32; LANES]; // Σ i·c²
+        for (values, importance) in self.values.iter().zip(self.importance) {
+            for lane in 0..LANES {
+                let weight = if WEIGHED { importance[lane] } else { 1.0 };
+                let code = code(values[lane], inverses[lane], range);
+                let off = (-code).mul_add(scales[lane], values[lane]);
+                let (weighed_off, weighed_code) = (off * weight, code * weight);
+                errors[lane] = weighed_off.mul_add(off, errors[lane]);
+                products[lane] = weighed_off.mul_add(code, products[lane]);
+                squares[lane] = weighed_code.mul_add(code, squares[lane]);
+            }
+        }
+        let mut next = [0f32; LANES];
+        for lane in 0..LANES {
+            let half = to_half(scales[lane] + products[lane] / squares[lane]);
+            next[lane] = if half.is_finite() { half } else { scales[lane] };
+        }
+        Fit { errors, next }
+    }
+
+    /// `Σ importance · (w − ŵ)²`.
+    #[inline(always)]
+    fn exact_errors(&self, scales: &Lanes) -> [f64; LANES] {
+        let range = code_range(self.bits);
+        let mut inverses = [0f32; LANES];
+        for lane in 0..LANES {
+            inverses[lane] = inverse(scales[lane]);
+        }
+        let mut errors = [0f64; LANES];
+        for (values, importance) in self.values.iter().zip(self.importance) {
+            for lane in 0..LANES {
+                let weight = if WEIGHED {
+                    f64::from(importance[lane])
+                } else {
+                    1.0
+                };
+                let code = code(values[lane], inverses[lane], range);
+                let off = f64::from(values[lane]) - f64::from(code * scales[lane]);
+                errors[lane] = (weight * off).mul_add(off, errors[lane]);
+            }
+        }
+        errors
+    }
+}
+
+/// Where `p² / q` is more than what was gained before: that, and the scale `p / q`.
+#[inline(always)]
+fn keep_most(p: &Lanes, q: &Lanes, gains: &mut Lanes, scales: &mut Lanes) {
+    for lane in 0..LANES {
+        let scale = p[lane] / q[lane];
+        let gain = p[lane] * scale;
+        let more = gain > gains[lane]; // false for the NaN of no codes at all
+        gains[lane] = if more { gain } else { gains[lane] };
+        scales[lane] = if more { scale } else { scales[lane] };
+    }
+}
+
+/// Where errors, in steps of their scale, are less than those before: they, and the scale.
+#[inline(always)]
+fn keep_least(errors: &Lanes, of: &Lanes, least: &mut Lanes, scales: &mut Lanes) {
+    for lane in 0..LANES {
+        let error = errors[lane] * of[lane] * of[lane];
+        let less = error < least[lane]; // false for the NaN of an infinite scale
+        least[lane] = if less { error } else { least[lane] };
+        scales[lane] = if less { of[lane] } else { scales[lane] };
     }
 }
 
 /// `f32::min` of numbers, one instruction.
 #[inline(always)]
-fn lesser(a: f32, b: f32) -> f32 {
+pub(super) fn lesser(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
 /// `f32::max` of numbers, one instruction.
 #[inline(always)]
-fn greater(a: f32, b: f32) -> f32 {
+pub(super) fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// The lanes added up, as a tree.
+/// The bits of an f16's value that [`to_half`] gave.
 #[inline(always)]
-fn total(mut lanes: [f64; LANES]) -> f64 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+pub(super) fn half_bits(x: f32) -> u16 {
+    /// 2^-14, f16's least normal number.
+    const NORMAL: u32 = 0x3880_0000;
+    let (magnitude, sign) = (x.abs(), (x.to_bits() >> 16 & 0x8000) as u16);
+    let normal = (magnitude.to_bits().wrapping_sub(112 << 23) >> 13) as u16;
+    // Steps of 2^-24, whole ones.
+    let subnormal = (magnitude * 16_777_216.0) as i32 as u16;
+    let is_normal = magnitude.to_bits() >= NORMAL;
+    sign | if is_normal { normal } else { subnormal }
 }
 
 /// The nearest f16, ties to even, as f32. As [`half::f16::from_f32`], in instructions that make
@@ -242,7 +356,7 @@ fn to_half(x: f32) -> f32 {
 mod tests {
     use half::f16;
 
-    use super::to_half;
+    use super::{half_bits, to_half};
 
     /// Breaks with: a tie that falls to the odd side, a subnormal scale that is lost, an infinity
     /// that is a large number.
@@ -259,6 +373,10 @@ mod tests {
                     continue;
                 }
                 assert_eq!(to_half(x).to_bits(), want.to_bits(), "{x:e}");
+                if want.is_finite() {
+                    let bits = f16::from_f32(x).to_bits();
+                    assert_eq!(half_bits(want), bits, "{x:e}");
+                }
             }
         }
     }

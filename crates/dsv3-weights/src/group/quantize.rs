@@ -4,13 +4,12 @@
 //! least squared error ([`fit`](super::fit)). Scales are rounded to f16 before codes are chosen or
 //! errors counted, so what is compared is what will be read.
 
-use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::WeightsError;
 
-use super::fit::Group;
+use super::fit::{Groups, LANES, Lanes, extreme, greater, half_bits, lesser, plain_scale};
 use super::{GroupBits, GroupFormat, UNIT, check_columns};
 
 /// Values beyond this cannot be packed: their scale might not be a finite f16 (at most 65,504).
@@ -150,30 +149,91 @@ impl WithSimd for PackRow<'_> {
     /// All that this calls is compiled for the instructions if it is inlined.
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let PackRow { values, format, .. } = self;
+        let (values, format) = (self.values, self.format);
         let (codes, rest) = self.row.split_at_mut(format.code_bytes(values.len()));
         let (stored, _) = rest.as_chunks_mut::<2>();
-        let groups = values.chunks(format.group);
-        let outs = codes.chunks_mut(format.code_bytes(format.group));
-        for (i, ((values, out), stored)) in groups.zip(outs).zip(stored).enumerate() {
-            let mut group = Group {
-                values,
-                importance: None,
-                bits: format.bits,
-            };
-            let scale = match self.scales {
-                Scales::LargestMagnitude => group.plain_scale(),
-                Scales::LeastError(importance) => {
-                    let first = i * format.group;
-                    if let Some(importance) = importance {
-                        group.importance = importance.get(first..first + values.len());
-                    }
-                    group.least_error()
+        // Groups that are looked at side by side, and room for them as lanes.
+        let strips = values.chunks(format.group * LANES);
+        let outs = codes.chunks_mut(format.code_bytes(format.group) * LANES);
+        let room = match self.scales {
+            Scales::LargestMagnitude => 0,
+            Scales::LeastError(_) => format.group,
+        };
+        let mut lanes = vec![[0f32; LANES]; room];
+        let mut weights = vec![[0f32; LANES]; room];
+        for (i, ((values, out), stored)) in
+            strips.zip(outs).zip(stored.chunks_mut(LANES)).enumerate()
+        {
+            let scales = match self.scales {
+                Scales::LargestMagnitude => plain_scales(values, format),
+                Scales::LeastError(None) => {
+                    spread(values, format.group, &mut lanes);
+                    let groups = Groups::<false> {
+                        values: &lanes,
+                        importance: &lanes,
+                        bits: format.bits,
+                    };
+                    groups.least_errors()
+                }
+                Scales::LeastError(Some(importance)) => {
+                    let first = i * format.group * LANES;
+                    let importance = importance.get(first..first + values.len());
+                    spread(values, format.group, &mut lanes);
+                    spread(importance.unwrap_or_default(), format.group, &mut weights);
+                    let groups = Groups::<true> {
+                        values: &lanes,
+                        importance: &weights,
+                        bits: format.bits,
+                    };
+                    groups.least_errors()
                 }
             };
-            // Exact: it is an f16's value.
-            *stored = f16::from_f32(scale).to_le_bytes();
-            write_codes(values, format.bits, scale, out);
+            for (stored, scale) in stored.iter_mut().zip(scales) {
+                *stored = half_bits(scale).to_le_bytes();
+            }
+            let groups = values.chunks(format.group);
+            let outs = out.chunks_mut(format.code_bytes(format.group));
+            for ((values, out), scale) in groups.zip(outs).zip(scales) {
+                write_codes(values, format.bits, scale, out);
+            }
+        }
+    }
+}
+
+/// Each group's scale by its largest magnitude.
+#[inline(always)]
+fn plain_scales(values: &[f32], format: GroupFormat) -> Lanes {
+    let mut scales = [0f32; LANES];
+    for (scale, group) in scales.iter_mut().zip(values.chunks(format.group)) {
+        let (mut least, mut most) = ([0f32; UNIT], [0f32; UNIT]);
+        for values in group.as_chunks::<UNIT>().0 {
+            for lane in 0..UNIT {
+                least[lane] = lesser(values[lane], least[lane]);
+                most[lane] = greater(values[lane], most[lane]);
+            }
+        }
+        let mut width = UNIT / 2;
+        while width > 0 {
+            for lane in 0..width {
+                least[lane] = lesser(least[lane + width], least[lane]);
+                most[lane] = greater(most[lane + width], most[lane]);
+            }
+            width /= 2;
+        }
+        *scale = plain_scale(extreme(least[0], most[0]), format.bits);
+    }
+    scales
+}
+
+/// A lane for each group; zeros behind a shorter one and in lanes without one, which change no sum.
+#[inline(always)]
+fn spread(values: &[f32], group: usize, lanes: &mut [Lanes]) {
+    if values.len() < group * LANES {
+        lanes.fill([0.0; LANES]);
+    }
+    for (lane, values) in values.chunks(group).enumerate().take(LANES) {
+        for (to, value) in lanes.iter_mut().zip(values) {
+            to[lane] = *value;
         }
     }
 }
@@ -207,22 +267,26 @@ pub(super) fn code(x: f32, inverse: f32, range: (f32, f32)) -> f32 {
     rounded(x, inverse, range) - ROUNDING
 }
 
+/// Codes of whole units.
 #[inline(always)]
 fn write_codes(values: &[f32], bits: GroupBits, scale: f32, out: &mut [u8]) {
+    const HALF: usize = UNIT / 2;
     let (inverse, range) = (inverse(scale), code_range(bits));
+    let (units, _) = values.as_chunks::<UNIT>();
     match bits {
         GroupBits::Int8 => {
-            for (x, out) in values.iter().zip(out) {
-                *out = rounded(*x, inverse, range).to_bits() as u8;
+            for (unit, out) in units.iter().zip(out.as_chunks_mut::<UNIT>().0) {
+                for i in 0..UNIT {
+                    out[i] = rounded(unit[i], inverse, range).to_bits() as u8;
+                }
             }
         }
         GroupBits::Int4 => {
-            for (unit, out) in values.chunks(UNIT).zip(out.chunks_mut(UNIT / 2)) {
-                let (low, high) = unit.split_at(UNIT / 2);
-                for ((low, high), out) in low.iter().zip(high).zip(out) {
-                    let low = (rounded(*low, inverse, range).to_bits() as u8).wrapping_add(8);
-                    let high = (rounded(*high, inverse, range).to_bits() as u8).wrapping_add(8);
-                    *out = low | high << 4;
+            for (unit, out) in units.iter().zip(out.as_chunks_mut::<HALF>().0) {
+                for i in 0..HALF {
+                    let low = rounded(unit[i], inverse, range).to_bits() as u8;
+                    let high = rounded(unit[HALF + i], inverse, range).to_bits() as u8;
+                    out[i] = low.wrapping_add(8) | high.wrapping_add(8) << 4;
                 }
             }
         }

@@ -83,7 +83,7 @@ impl<T> Shard<T> {
     }
 
     /// Bytes of a job's outputs.
-    pub(super) fn bytes_of(&self, job: &Job<T>) -> u64 {
+    pub(crate) fn bytes_of(&self, job: &Job<T>) -> u64 {
         let slots = job.slots.iter().filter_map(|s| self.tensors.get(*s));
         slots.map(|t| t.end - t.begin).sum()
     }
