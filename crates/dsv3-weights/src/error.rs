@@ -224,7 +224,7 @@ pub enum WeightsError {
     },
     /// A weight that is NaN or infinite, or becomes so in the target format.
     #[error(
-        "element {index} of `{tensor}` in {file} is not a finite number. Converting would spread it over its block: the checkpoint is damaged"
+        "element {index} of `{tensor}` in {file} is not a finite number and would spread to others: the checkpoint is damaged; take the file anew, or from whoever made it"
     )]
     NotFinite {
         /// The file that holds the tensor.

@@ -159,9 +159,19 @@ impl Checkpoint {
     /// A norm's weight or a bias of `len` values, in f32.
     ///
     /// # Errors
-    /// [`WeightsError::MissingTensor`], [`WeightsError::WrongShape`], [`WeightsError::WrongDtype`].
+    /// [`WeightsError::MissingTensor`], [`WeightsError::WrongShape`], [`WeightsError::WrongDtype`];
+    /// [`WeightsError::NotFinite`], because a router's bias that is NaN would choose its expert for
+    /// every token and show nowhere.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
-        self.plain(name, &[len])
+        let values = self.plain(name, &[len])?;
+        match values.iter().position(|x| !x.is_finite()) {
+            Some(index) => Err(WeightsError::NotFinite {
+                file: self.tensor(name)?.file().into(),
+                tensor: shown(name),
+                index,
+            }),
+            None => Ok(values),
+        }
     }
 
     /// A matrix in f32, dequantised if it is fp8 or packed, taken out of its stack if it is an

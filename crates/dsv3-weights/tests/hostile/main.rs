@@ -44,3 +44,4 @@ mod headers;
 mod names;
 mod packed;
 mod scales;
+mod values;
