@@ -58,6 +58,13 @@ fn rows_are_laid_out_as_documented() {
     assert!(row[36..].iter().all(|b| *b == 0));
     assert_eq!(dequantize_group(&row, [1, 64], int4).unwrap(), w);
 
+    // Nor does a fitted row's padding hold scales of groups that there are not.
+    for format in [int8, int4] {
+        let row = quantize_group_fitted(&[0.5; 96], [1, 96], format, None).unwrap();
+        let used = format.code_bytes(96) + 2 * format.scales(96);
+        assert!(row[used..].iter().all(|b| *b == 0), "{format}: {row:?}");
+    }
+
     // DeepSeek-V3's experts: whole cache lines, no padding but what is said.
     assert_eq!(format(GroupBits::Int4, 32).row_bytes(7168), 3584 + 448);
     assert_eq!(format(GroupBits::Int4, 32).row_bytes(2048), 1024 + 128);

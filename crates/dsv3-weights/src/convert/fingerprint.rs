@@ -83,8 +83,8 @@ mod tests {
         2,
         [
             ("int8", 0x16cf_9a7c_f182_b58b),
-            ("int4", 0x6b37_ca0b_c870_6733),
-            ("int4, weighed", 0x7761_da0c_50e0_a8b3),
+            ("int4", 0xf5da_a558_f4b0_6833),
+            ("int4, weighed", 0xb90e_cb8c_f7e5_84b3),
             ("fp8, ue8m0", 0xf75c_365e_71bb_0429),
             ("fp8, f32", 0xe8ae_3dcf_2846_5415),
             ("bf16", 0x8968_3c99_ff3d_6470),

@@ -152,6 +152,7 @@ impl WithSimd for PackRow<'_> {
         let (values, format) = (self.values, self.format);
         let (codes, rest) = self.row.split_at_mut(format.code_bytes(values.len()));
         let (stored, _) = rest.as_chunks_mut::<2>();
+        let stored = &mut stored[..format.scales(values.len())]; // what follows is padding
         // Groups that are looked at side by side, and room for them as lanes.
         let strips = values.chunks(format.group * LANES);
         let outs = codes.chunks_mut(format.code_bytes(format.group) * LANES);
