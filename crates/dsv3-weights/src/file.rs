@@ -156,6 +156,15 @@ impl<'a> TensorView<'a> {
         })
     }
 
+    /// That an element is no number to compute with.
+    pub(crate) fn not_finite(&self, index: usize) -> WeightsError {
+        WeightsError::NotFinite {
+            file: self.file.path.clone(),
+            tensor: shown(self.name()),
+            index,
+        }
+    }
+
     /// Refuses a shape that is not `expected`.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use crate::WeightsError;
 
+mod f16_bits;
 mod fit;
 mod quantize;
 

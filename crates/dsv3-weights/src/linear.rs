@@ -165,11 +165,7 @@ impl Checkpoint {
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
         let values = self.plain(name, &[len])?;
         match values.iter().position(|x| !x.is_finite()) {
-            Some(index) => Err(WeightsError::NotFinite {
-                file: self.tensor(name)?.file().into(),
-                tensor: shown(name),
-                index,
-            }),
+            Some(index) => Err(self.tensor(name)?.not_finite(index)),
             None => Ok(values),
         }
     }

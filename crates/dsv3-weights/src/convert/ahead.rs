@@ -4,8 +4,9 @@
 //! being written. So a thread of its own asks the system for what comes next, some megabytes ahead.
 //! It is a hint: nothing depends on it but time.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::scope;
 
@@ -22,9 +23,8 @@ const PIECE: u64 = 8 << 20;
 
 /// A stretch of a source file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Piece {
-    /// Position in [`Ahead::files`].
-    file: usize,
+struct Piece<'a> {
+    file: &'a Path,
     offset: u64,
     bytes: u64,
     /// How many bytes of output there are when it has been read.
@@ -32,28 +32,22 @@ struct Piece {
 }
 
 /// What will be read, in order, and how far that has come.
-#[derive(Debug)]
-pub(super) struct Ahead {
-    files: Vec<PathBuf>,
-    pieces: Vec<Piece>,
+#[derive(Debug, Default)]
+pub(super) struct Ahead<'a> {
+    pieces: Vec<Piece<'a>>,
     /// Pieces asked for, and their bytes.
     asked: (usize, u64),
     /// Pieces read, and their bytes.
     read: (usize, u64),
 }
 
-impl Ahead {
+impl<'a> Ahead<'a> {
     /// What these shards are made of.
-    pub(super) fn of<'a>(
-        checkpoint: &Checkpoint,
-        shards: impl Iterator<Item = &'a Shard<Task>>,
+    pub(super) fn of<'s>(
+        checkpoint: &'a Checkpoint,
+        shards: impl Iterator<Item = &'s Shard<Task>>,
     ) -> Result<Self, WeightsError> {
-        let mut ahead = Self {
-            files: Vec::new(),
-            pieces: Vec::new(),
-            asked: (0, 0),
-            read: (0, 0),
-        };
+        let mut ahead = Self::default();
         let mut made = 0;
         for shard in shards {
             for job in &shard.jobs {
@@ -69,21 +63,20 @@ impl Ahead {
     }
 
     /// Tensors that are read one after the other for `output` bytes behind `made` others.
-    fn add(&mut self, sources: &[TensorView<'_>], made: u64, output: u64) {
+    fn add(&mut self, sources: &[TensorView<'a>], made: u64, output: u64) {
         let all: u64 = sources.iter().map(TensorView::byte_len).sum();
         let mut before = 0; // bytes of these tensors
         for tensor in sources {
             let Some(range) = tensor.range() else {
                 continue;
             };
-            let file = self.file(tensor.file());
             let (mut offset, end) = (range.start as u64, range.end as u64);
             while offset < end {
                 let bytes = PIECE.min(end - offset);
                 before += bytes;
                 let part = u128::from(output) * u128::from(before) / u128::from(all.max(1));
                 self.pieces.push(Piece {
-                    file,
+                    file: tensor.file(),
                     offset,
                     bytes,
                     due: made + part as u64,
@@ -91,14 +84,6 @@ impl Ahead {
                 offset += bytes;
             }
         }
-    }
-
-    fn file(&mut self, path: &Path) -> usize {
-        let known = self.files.iter().rposition(|known| known == path);
-        known.unwrap_or_else(|| {
-            self.files.push(path.into());
-            self.files.len() - 1
-        })
     }
 
     /// Does `work`, which says how many bytes of output there are whenever there are more, and asks
@@ -114,15 +99,12 @@ impl Ahead {
     }
 
     fn run(mut self, made: &Receiver<u64>) {
-        let mut files: Vec<Option<File>> = Vec::new();
+        let mut files = HashMap::new();
         let mut latest = Some(0);
         while let Some(made_now) = latest {
             for piece in self.next(made_now) {
-                let (file, paths) = (piece.file, &self.files);
-                while files.len() <= file {
-                    files.push(File::open(&paths[files.len()]).ok());
-                }
-                if let Some(file) = &files[file] {
+                let file = files.entry(piece.file);
+                if let Some(file) = file.or_insert_with(|| File::open(piece.file).ok()) {
                     will_need(file, piece.offset, piece.bytes);
                 }
             }
@@ -135,7 +117,7 @@ impl Ahead {
     }
 
     /// The pieces to ask for once there are so many bytes of output.
-    fn next(&mut self, made: u64) -> Vec<Piece> {
+    fn next(&mut self, made: u64) -> Vec<Piece<'a>> {
         while let Some(piece) = self.pieces.get(self.read.0)
             && piece.due <= made
         {
@@ -175,18 +157,16 @@ fn will_need(_: &File, _: u64, _: u64) {}
 mod tests {
     use super::*;
 
-    fn ahead(pieces: &[(u64, u64)]) -> Ahead {
+    fn ahead(pieces: &[(u64, u64)]) -> Ahead<'static> {
         let piece = |(bytes, due): &(u64, u64)| Piece {
-            file: 0,
+            file: Path::new("a"),
             offset: 0,
             bytes: *bytes,
             due: *due,
         };
         Ahead {
-            files: vec![PathBuf::from("a")],
             pieces: pieces.iter().map(piece).collect(),
-            asked: (0, 0),
-            read: (0, 0),
+            ..Ahead::default()
         }
     }
 
@@ -194,18 +174,17 @@ mod tests {
     #[test]
     fn what_is_asked_for_keeps_its_distance() {
         let pieces: Vec<(u64, u64)> = (1..=100).map(|i| (PIECE, i * 10)).collect();
-        let mut ahead = ahead(&pieces);
-        let mut asked = 0;
+        let (mut steady, mut asked) = (ahead(&pieces), 0);
         for made in 0..=1000 {
-            asked += ahead.next(made).len() as u64;
+            asked += steady.next(made).len() as u64;
             let read = made / 10;
             assert_eq!(asked, (read + WINDOW / PIECE).min(100), "{made}");
         }
         // A step over more than the window: what was passed is not asked for.
-        let mut ahead = super::tests::ahead(&pieces);
-        assert_eq!(ahead.next(0).len(), 8);
-        assert_eq!(ahead.next(500).len(), 8);
-        assert_eq!(ahead.next(1000).len(), 0);
+        let mut leaping = ahead(&pieces);
+        assert_eq!(leaping.next(0).len(), 8);
+        assert_eq!(leaping.next(500).len(), 8);
+        assert_eq!(leaping.next(1000).len(), 0);
     }
 
     /// Breaks with: a tensor that nobody asks for, a stretch of another one, work that waits for
@@ -237,7 +216,8 @@ mod tests {
             assert_eq!(asked, ranges);
             let output: u64 = outputs.shards.iter().map(|s| s.data_bytes).sum();
             assert!(ahead.pieces.iter().all(|p| p.due <= output));
-            ahead.files = vec!["not-there".into(); ahead.files.len()];
+            let gone = Path::new("not-there");
+            ahead.pieces.iter_mut().for_each(|p| p.file = gone);
             assert_eq!(ahead.beside(|made| made.send(output).is_ok() as u8), 1);
         }
     }

@@ -337,7 +337,7 @@ fn to_bf16(tensor: &TensorView<'_>, first: usize, x: &[f32]) -> Result<Vec<u8>, 
         })
         .min();
     match bad {
-        Some(at) if at != usize::MAX => Err(not_finite(tensor, first + at)),
+        Some(at) if at != usize::MAX => Err(tensor.not_finite(first + at)),
         _ => Ok(out),
     }
 }
@@ -351,13 +351,13 @@ fn refuse_bytes_not_finite(
     match decode::first_not_finite(tensor.dtype(), bytes) {
         None => Err(wrong_dtype(tensor)),
         Some(None) => Ok(()),
-        Some(Some(at)) => Err(not_finite(tensor, first + at)),
+        Some(Some(at)) => Err(tensor.not_finite(first + at)),
     }
 }
 
 fn refuse_not_finite(tensor: &TensorView<'_>, first: usize, x: &[f32]) -> Result<(), WeightsError> {
     match x.iter().position(|x| !x.is_finite()) {
-        Some(at) => Err(not_finite(tensor, first + at)),
+        Some(at) => Err(tensor.not_finite(first + at)),
         None => Ok(()),
     }
 }
@@ -373,15 +373,7 @@ fn refuse_not_packable(
         return Ok(());
     }
     let at = x.iter().position(|x| !packable(*x)).unwrap_or_default();
-    Err(not_finite(tensor, first + at))
-}
-
-fn not_finite(tensor: &TensorView<'_>, index: usize) -> WeightsError {
-    WeightsError::NotFinite {
-        file: tensor.file().into(),
-        tensor: shown(tensor.name()),
-        index,
-    }
+    Err(tensor.not_finite(first + at))
 }
 
 fn f32_bytes(x: &[f32]) -> Vec<u8> {

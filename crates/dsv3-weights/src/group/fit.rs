@@ -7,6 +7,7 @@
 //! leaves a doubt whether the plain scale was better.
 
 use super::GroupBits;
+use super::f16_bits::to_half;
 use super::quantize::{code, code_range, inverse};
 
 /// Groups side by side.
@@ -46,32 +47,31 @@ struct Fit {
     next: Lanes,
 }
 
-/// The f16 with which the largest magnitude is the largest code.
-#[inline(always)]
-pub(super) fn plain_scale(extreme: f32, bits: GroupBits) -> f32 {
-    match bits {
-        GroupBits::Int8 => to_half(extreme.abs() / 127.0),
-        GroupBits::Int4 => to_half(extreme / -8.0),
-    }
-}
-
-/// The value of largest magnitude, of the least and the greatest of a group; where there are two,
-/// the positive one.
-#[inline(always)]
-pub(super) fn extreme(least: f32, greatest: f32) -> f32 {
-    if -least > greatest { least } else { greatest }
-}
-
 impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
+    /// The f16 with which the largest magnitude is the largest code.
+    #[inline(always)]
+    pub(super) fn plain_scales(&self) -> Lanes {
+        self.plain_of(&self.extremes())
+    }
+
+    #[inline(always)]
+    fn plain_of(&self, extremes: &Lanes) -> Lanes {
+        let mut scales = [0f32; LANES];
+        for lane in 0..LANES {
+            scales[lane] = to_half(match self.bits {
+                GroupBits::Int8 => extremes[lane].abs() / 127.0,
+                GroupBits::Int4 => extremes[lane] / -8.0,
+            });
+        }
+        scales
+    }
+
     /// The scales of least squared error among those that are looked at: values of f16, and never
     /// worse than the plain ones.
     #[inline(always)]
     pub(super) fn least_errors(&self) -> Lanes {
         let extremes = self.extremes();
-        let mut plain = [0f32; LANES];
-        for lane in 0..LANES {
-            plain[lane] = plain_scale(extremes[lane], self.bits);
-        }
+        let plain = self.plain_of(&extremes);
         let mut scales = match self.bits {
             GroupBits::Int4 => self.of_most_gain(&extremes, &plain),
             GroupBits::Int8 => self.of_least_error(&extremes, &plain),
@@ -104,6 +104,7 @@ impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
         sure
     }
 
+    /// The values of largest magnitude; where a group has two, the positive one.
     #[inline(always)]
     fn extremes(&self) -> Lanes {
         let (mut least, mut greatest) = ([0f32; LANES], [0f32; LANES]);
@@ -115,7 +116,12 @@ impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
         }
         let mut extremes = [0f32; LANES];
         for lane in 0..LANES {
-            extremes[lane] = extreme(least[lane], greatest[lane]);
+            let is_least = -least[lane] > greatest[lane];
+            extremes[lane] = if is_least {
+                least[lane]
+            } else {
+                greatest[lane]
+            };
         }
         extremes
     }
@@ -172,14 +178,12 @@ impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
         for i in (0..count).step_by(2) {
             let multiples = (first + step * i as f32, first + step * (i + 1) as f32);
             let (mut a, mut b) = ([0f32; LANES], [0f32; LANES]); // scales
-            let (mut by_a, mut by_b) = ([0f32; LANES], [0f32; LANES]); // their inverses
             for lane in 0..LANES {
                 let extreme = extremes[lane].abs();
                 a[lane] = to_half(extreme * (multiples.0 / 127.0));
                 b[lane] = to_half(extreme * (multiples.1 / 127.0));
-                by_a[lane] = inverse(a[lane]);
-                by_b[lane] = inverse(b[lane]);
             }
+            let (by_a, by_b) = (inverses(&a), inverses(&b));
             // In steps of the scale.
             let (mut errors_a, mut errors_b) = ([0f32; LANES], [0f32; LANES]);
             for (values, importance) in self.values.iter().zip(self.importance) {
@@ -231,10 +235,7 @@ impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
     #[inline(always)]
     fn fit(&self, scales: &Lanes) -> Fit {
         let range = code_range(self.bits);
-        let mut inverses = [0f32; LANES];
-        for lane in 0..LANES {
-            inverses[lane] = inverse(scales[lane]);
-        }
+        let inverses = inverses(scales);
         let mut errors = [0f32; LANES];
         let mut products = [0f32; LANES]; // Σ i·(w − ŵ)·c
         let mut squares = [0f32; LANES]; // Σ i·c²
@@ -261,10 +262,7 @@ impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
     #[inline(always)]
     fn exact_errors(&self, scales: &Lanes) -> [f64; LANES] {
         let range = code_range(self.bits);
-        let mut inverses = [0f32; LANES];
-        for lane in 0..LANES {
-            inverses[lane] = inverse(scales[lane]);
-        }
+        let inverses = inverses(scales);
         let mut errors = [0f64; LANES];
         for (values, importance) in self.values.iter().zip(self.importance) {
             for lane in 0..LANES {
@@ -280,6 +278,15 @@ impl<const WEIGHED: bool> Groups<'_, WEIGHED> {
         }
         errors
     }
+}
+
+#[inline(always)]
+fn inverses(scales: &Lanes) -> Lanes {
+    let mut inverses = [0f32; LANES];
+    for lane in 0..LANES {
+        inverses[lane] = inverse(scales[lane]);
+    }
+    inverses
 }
 
 /// Where `p² / q` is more than what was gained before: that, and the scale `p / q`.
@@ -307,77 +314,12 @@ fn keep_least(errors: &Lanes, of: &Lanes, least: &mut Lanes, scales: &mut Lanes)
 
 /// `f32::min` of numbers, one instruction.
 #[inline(always)]
-pub(super) fn lesser(a: f32, b: f32) -> f32 {
+fn lesser(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
 /// `f32::max` of numbers, one instruction.
 #[inline(always)]
-pub(super) fn greater(a: f32, b: f32) -> f32 {
+fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
-}
-
-/// The bits of an f16's value that [`to_half`] gave.
-#[inline(always)]
-pub(super) fn half_bits(x: f32) -> u16 {
-    /// 2^-14, f16's least normal number.
-    const NORMAL: u32 = 0x3880_0000;
-    let (magnitude, sign) = (x.abs(), (x.to_bits() >> 16 & 0x8000) as u16);
-    let normal = (magnitude.to_bits().wrapping_sub(112 << 23) >> 13) as u16;
-    // Steps of 2^-24, whole ones.
-    let subnormal = (magnitude * 16_777_216.0) as i32 as u16;
-    let is_normal = magnitude.to_bits() >= NORMAL;
-    sign | if is_normal { normal } else { subnormal }
-}
-
-/// The nearest f16, ties to even, as f32. As [`half::f16::from_f32`], in instructions that make
-/// vectors.
-#[inline(always)]
-fn to_half(x: f32) -> f32 {
-    /// What makes a step of 2^-24, f16's least, of its own last place.
-    const LEAST: f32 = 0.75;
-    /// Half of what comes behind the ten bits of an f16's fraction, less one.
-    const HALF: u32 = 0x0fff;
-    /// 2^-14, f16's least normal number.
-    const NORMAL: u32 = 0x3880_0000;
-    /// 2^16, which no f16 has.
-    const TOO_LARGE: u32 = 0x4780_0000;
-    let (bits, sign) = (x.abs().to_bits(), x.to_bits() & 0x8000_0000);
-    let normal = (bits + HALF + (bits >> 13 & 1)) & !0x1fff;
-    let small = ((x.abs() + LEAST) - LEAST).to_bits();
-    let mut magnitude = if bits < NORMAL { small } else { normal };
-    if magnitude >= TOO_LARGE {
-        magnitude = f32::INFINITY.to_bits();
-    }
-    f32::from_bits(magnitude | sign)
-}
-
-#[cfg(test)]
-mod tests {
-    use half::f16;
-
-    use super::{half_bits, to_half};
-
-    /// Breaks with: a tie that falls to the odd side, a subnormal scale that is lost, an infinity
-    /// that is a large number.
-    #[test]
-    fn halves_are_those_of_the_library() {
-        // Every upper half, with lower ones on and beside the ties of f16's last place.
-        for upper in 0..=u16::MAX {
-            for lower in [
-                0u32, 1, 0x0fff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x3001, 0xffff,
-            ] {
-                let x = f32::from_bits(u32::from(upper) << 16 | lower);
-                let want = f16::from_f32(x).to_f32();
-                if x.is_nan() {
-                    continue;
-                }
-                assert_eq!(to_half(x).to_bits(), want.to_bits(), "{x:e}");
-                if want.is_finite() {
-                    let bits = f16::from_f32(x).to_bits();
-                    assert_eq!(half_bits(want), bits, "{x:e}");
-                }
-            }
-        }
-    }
 }

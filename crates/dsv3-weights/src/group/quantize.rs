@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use crate::WeightsError;
 
-use super::fit::{Groups, LANES, Lanes, extreme, greater, half_bits, lesser, plain_scale};
+use super::f16_bits::half_bits;
+use super::fit::{Groups, LANES, Lanes};
 use super::{GroupBits, GroupFormat, UNIT, check_columns};
 
 /// Values beyond this cannot be packed: their scale might not be a finite f16 (at most 65,504).
@@ -156,37 +157,33 @@ impl WithSimd for PackRow<'_> {
         // Groups that are looked at side by side, and room for them as lanes.
         let strips = values.chunks(format.group * LANES);
         let outs = codes.chunks_mut(format.code_bytes(format.group) * LANES);
-        let room = match self.scales {
-            Scales::LargestMagnitude => 0,
-            Scales::LeastError(_) => format.group,
+        let mut lanes = vec![[0f32; LANES]; format.group];
+        let mut weights = match self.scales {
+            Scales::LeastError(Some(_)) => lanes.clone(),
+            _ => Vec::new(),
         };
-        let mut lanes = vec![[0f32; LANES]; room];
-        let mut weights = vec![[0f32; LANES]; room];
         for (i, ((values, out), stored)) in
             strips.zip(outs).zip(stored.chunks_mut(LANES)).enumerate()
         {
+            spread(values, format.group, &mut lanes);
+            let evenly = Groups::<false> {
+                values: &lanes,
+                importance: &lanes,
+                bits: format.bits,
+            };
             let scales = match self.scales {
-                Scales::LargestMagnitude => plain_scales(values, format),
-                Scales::LeastError(None) => {
-                    spread(values, format.group, &mut lanes);
-                    let groups = Groups::<false> {
-                        values: &lanes,
-                        importance: &lanes,
-                        bits: format.bits,
-                    };
-                    groups.least_errors()
-                }
+                Scales::LargestMagnitude => evenly.plain_scales(),
+                Scales::LeastError(None) => evenly.least_errors(),
                 Scales::LeastError(Some(importance)) => {
                     let first = i * format.group * LANES;
                     let importance = importance.get(first..first + values.len());
-                    spread(values, format.group, &mut lanes);
                     spread(importance.unwrap_or_default(), format.group, &mut weights);
-                    let groups = Groups::<true> {
+                    let weighed = Groups::<true> {
                         values: &lanes,
                         importance: &weights,
                         bits: format.bits,
                     };
-                    groups.least_errors()
+                    weighed.least_errors()
                 }
             };
             for (stored, scale) in stored.iter_mut().zip(scales) {
@@ -199,31 +196,6 @@ impl WithSimd for PackRow<'_> {
             }
         }
     }
-}
-
-/// Each group's scale by its largest magnitude.
-#[inline(always)]
-fn plain_scales(values: &[f32], format: GroupFormat) -> Lanes {
-    let mut scales = [0f32; LANES];
-    for (scale, group) in scales.iter_mut().zip(values.chunks(format.group)) {
-        let (mut least, mut most) = ([0f32; UNIT], [0f32; UNIT]);
-        for values in group.as_chunks::<UNIT>().0 {
-            for lane in 0..UNIT {
-                least[lane] = lesser(values[lane], least[lane]);
-                most[lane] = greater(values[lane], most[lane]);
-            }
-        }
-        let mut width = UNIT / 2;
-        while width > 0 {
-            for lane in 0..width {
-                least[lane] = lesser(least[lane + width], least[lane]);
-                most[lane] = greater(most[lane + width], most[lane]);
-            }
-            width /= 2;
-        }
-        *scale = plain_scale(extreme(least[0], most[0]), format.bits);
-    }
-    scales
 }
 
 /// A lane for each group; zeros behind a shorter one and in lanes without one, which change no sum.
