@@ -25,8 +25,9 @@ use crate::output::{grouped, progress_bar, say, say_json, table};
 #[command(
     after_help = "Example: dsv3 eval report --base DeepSeek-V3.1-bf16 --model V3.1-int4 --text book.txt\n\
     Both models read the same text; the divergence is from the base. Without --text it is the\n\
-    held-out tasks with their right answers, and the small model (as the base) is also given the\n\
-    tasks themselves. --dtype, --cache, --w8a8 and --adapter are for --model: the base runs\n    in f32, bare."
+    held-out tasks with their right answers. The small model (as the base) is also given the tasks\n\
+    themselves; with --text and another base there are none, and the flags that choose tasks do\n\
+    nothing. --dtype, --cache, --w8a8 and --adapter are for --model: the base runs in f32, bare."
 )]
 pub(crate) struct ReportArgs {
     /// The model to hold --model against: the same one before it was rounded
