@@ -1,5 +1,6 @@
 //! What a long writing of weights shows, and how it is stopped.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct Watch {
     bar: ProgressBar,
     stop: Arc<AtomicBool>,
+    /// Whether it was said that the disk is too small.
+    noted: Cell<bool>,
 }
 
 impl Watch {
@@ -22,7 +25,8 @@ impl Watch {
         let asked = Arc::clone(&stop);
         ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed))
             .context("cannot listen for Ctrl-C")?;
-        Ok(Self { bar: bar(), stop })
+        let (bar, noted) = (bar(), Cell::new(false));
+        Ok(Self { bar, stop, noted })
     }
 
     /// Shows how far it has come; breaks after Ctrl-C.
@@ -36,6 +40,11 @@ impl Watch {
         }
         bar.set_position(progress.bytes_done);
         bar.set_message(message(progress));
+        if let Some(note) = progress.shortage()
+            && !self.noted.replace(true)
+        {
+            bar.suspend(|| eprintln!("note: {note}"));
+        }
         match self.stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -82,6 +91,7 @@ mod tests {
             bytes_total: 1,
             shard: 2,
             shards: 3,
+            bytes_short: 0,
         });
         assert!(!message.contains(char::is_control), "{message:?}");
         assert!(message.starts_with("file 2/3 ") && message.contains("owned"));

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::WeightsError;
 use crate::checkpoint::INDEX_FILE;
 use crate::error::shown;
+use crate::human_bytes;
 
 mod beside;
 mod partial;
@@ -48,9 +49,23 @@ pub struct Progress<'a> {
     pub shard: usize,
     /// Shards in all.
     pub shards: usize,
+    /// Bytes that the disk lacked for all that was left when the shard in hand was begun; 0 where
+    /// there is room, or where the system doesn't say.
+    pub bytes_short: u64,
 }
 
 impl Progress<'_> {
+    /// That the disk will be full before the end, if that can be foreseen. No more than a note: a
+    /// file system may compress, and hours are left to make room.
+    pub fn shortage(&self) -> Option<String> {
+        let short = Some(self.bytes_short).filter(|bytes| *bytes > 0)?;
+        Some(format!(
+            "the disk lacks {} for all that is to be written. Free that much meanwhile; where it \
+             is full this stops, and the same command goes on from there",
+            human_bytes(short)
+        ))
+    }
+
     /// The weight's name fit for a terminal: a name out of a file, so shortened and escaped.
     pub fn shown_tensor(&self) -> String {
         shown(self.tensor)
@@ -75,6 +90,7 @@ pub(crate) fn fill<T>(
         bytes_total: data_bytes(shards),
         shard: 0,
         shards: shards.len(),
+        bytes_short: 0,
     };
     let mut kept = 0;
     for shard in shards {
@@ -161,6 +177,7 @@ struct Run<'a> {
     bytes_total: u64,
     shard: usize,
     shards: usize,
+    bytes_short: u64,
 }
 
 impl Run<'_> {
@@ -171,6 +188,9 @@ impl Run<'_> {
     ) -> Result<(), WeightsError> {
         let (path, file) = self.partial.create_temporary(shard)?;
         let left = self.bytes_total - self.bytes_done;
+        // Asked now, when what an interrupted run had begun is gone.
+        let free = self.partial.free_bytes();
+        self.bytes_short = free.map_or(0, |free| left.saturating_sub(free));
         beside::write(&file, path, shard, left, |pieces| {
             for job in &shard.jobs {
                 let first = self.bytes_done;
@@ -200,6 +220,7 @@ impl Run<'_> {
             bytes_total: self.bytes_total,
             shard: self.shard,
             shards: self.shards,
+            bytes_short: self.bytes_short,
         };
         match (self.progress)(progress) {
             ControlFlow::Continue(()) => Ok(()),
@@ -207,5 +228,44 @@ impl Run<'_> {
                 partial: self.partial.dir().into(),
             }),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+
+    /// Breaks with: a disk that is found to be too small when it is full, after hours; a note where
+    /// there is room, or about what an earlier run has finished already.
+    #[test]
+    fn a_disk_without_room_is_noted_at_the_start() {
+        let noted = |bytes: usize, done: bool| {
+            let dir = tempfile::tempdir().unwrap();
+            let partial = Partial::claim(&dir.path().join("out"), "it".into()).unwrap();
+            let draft = |name: &str, bytes: usize| {
+                let wanted = vec![Wanted::plain(name, Dtype::U8, &[bytes])];
+                Ok((name.to_owned(), (), wanted))
+            };
+            let shards = plan([draft("a", bytes), draft("b", 8)], 8, Note::None).unwrap();
+            if done {
+                let (_, mut file) = partial.create_temporary(&shards[0]).unwrap();
+                file.write_all(&shards[0].header).unwrap();
+                file.set_len(shards[0].file_bytes()).unwrap(); // takes no room
+                partial.complete(&shards[0]).unwrap();
+            }
+            let mut note = None;
+            let mut look = |progress: Progress<'_>| {
+                note = progress.shortage();
+                ControlFlow::Break(())
+            };
+            let stopped = fill(&shards, &partial, &mut look, &mut |_, _| Ok(()));
+            assert!(matches!(stopped, Err(WeightsError::Interrupted { .. })));
+            note
+        };
+        let note = noted(1 << 61, false).unwrap();
+        assert!(note.starts_with("the disk lacks 2"), "{note}");
+        assert_eq!(noted(8, false), None);
+        assert_eq!(noted(8 << 40, true), None);
     }
 }

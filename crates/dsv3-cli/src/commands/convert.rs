@@ -125,6 +125,7 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
         0,
         "converting {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
     );
+    let mut noted = false;
     let mut show = |progress: Progress<'_>| {
         if bar.length() != Some(progress.bytes_total) {
             bar.set_length(progress.bytes_total);
@@ -133,6 +134,10 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
             bar.reset_eta();
         }
         bar.set_position(progress.bytes_done);
+        if let Some(note) = progress.shortage().filter(|_| !noted) {
+            noted = true;
+            bar.suspend(|| eprintln!("note: {note}"));
+        }
         match listening.pressed() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -94,6 +94,11 @@ impl Partial {
         &self.dir
     }
 
+    /// What the file system that it lies on has left for this user.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.dir)
+    }
+
     /// Whether an earlier run finished this shard: its length and its whole header are right.
     pub(crate) fn holds<T>(&self, shard: &Shard<T>) -> bool {
         let path = self.dir.join(&shard.file_name);
@@ -192,6 +197,17 @@ pub(super) fn parent(path: &Path) -> &Path {
         Some(parent) => parent,
         None => path, // a root
     }
+}
+
+#[cfg(target_os = "linux")]
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Makes renames durable where the system lets a directory be flushed; elsewhere does nothing.

@@ -116,6 +116,7 @@ fn a_name_that_rewrites_the_progress_bar() {
         bytes_total: 1,
         shard: 1,
         shards: 1,
+        bytes_short: 0,
     };
     harmless(&progress.shown_tensor());
 }
