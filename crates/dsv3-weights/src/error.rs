@@ -12,6 +12,7 @@ pub use header::HeaderError;
 pub use index::IndexError;
 
 use crate::Dtype;
+use crate::memory_size::human_bytes;
 
 /// Everything that can go wrong between a directory and a list of named tensors.
 ///
@@ -32,7 +33,8 @@ pub enum WeightsError {
     },
     /// The disk filled while something was written.
     #[error(
-        "no space left while writing {path}: {needed} more bytes are needed there. Free that much and run the same command again; finished shards are kept"
+        "no space left while writing {path}: {} more are needed there. Free that much and run the same command again; finished shards are kept",
+        human_bytes(*needed)
     )]
     DiskFull {
         /// The file that was being written.
