@@ -40,9 +40,10 @@ impl Watch {
         }
         bar.set_position(progress.bytes_done);
         bar.set_message(message(progress));
-        if let Some(note) = progress.shortage()
-            && !self.noted.replace(true)
+        if !self.noted.get()
+            && let Some(note) = progress.shortage()
         {
+            self.noted.set(true);
             bar.suspend(|| eprintln!("note: {note}"));
         }
         match self.stop.load(Ordering::Relaxed) {

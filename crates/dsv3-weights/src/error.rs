@@ -33,7 +33,7 @@ pub enum WeightsError {
     },
     /// The disk filled while something was written.
     #[error(
-        "no space left while writing {path}: {} more are needed there. Free that much and run the same command again; finished shards are kept",
+        "no space left while writing {path}: {} ({needed} bytes) more are needed there. Free that much and run the same command again; finished shards are kept",
         human_bytes(*needed)
     )]
     DiskFull {

@@ -134,7 +134,7 @@ pub(crate) fn run(global: &Global, args: ConvertArgs) -> anyhow::Result<ExitCode
             bar.reset_eta();
         }
         bar.set_position(progress.bytes_done);
-        if let Some(note) = progress.shortage().filter(|_| !noted) {
+        if !noted && let Some(note) = progress.shortage() {
             noted = true;
             bar.suspend(|| eprintln!("note: {note}"));
         }

@@ -3,8 +3,7 @@
 /// 2^-14, f16's least normal number.
 const NORMAL: u32 = 0x3880_0000;
 
-/// The nearest f16, ties to even, as f32. As [`half::f16::from_f32`], in instructions that make
-/// vectors.
+/// The nearest f16, ties to even, as f32: what [`half::f16::from_f32`] gives.
 #[inline(always)]
 pub(super) fn to_half(x: f32) -> f32 {
     /// What makes a step of 2^-24, f16's least, of its own last place.
